@@ -1,0 +1,70 @@
+# Everything from a bare Debian 12 with Python 3.11 to 3.13; what is missing is installed first (root through sudo when not root already).
+#
+#   make demo        decode a capture of a real Docker Swarm, and say what is seen
+#   make test        everything that must hold: lint, types, import rules, tests
+#   make lint types  parts of it, alone
+#   make fuzz        mutate every capture: MUTANTS=1000000 SEED=1
+#   make fuzz-asan   the same with the compiled parts built under AddressSanitizer
+#   make bench       speed and memory, side by side with tshark, tcpdump, scapy and dpkt
+#   make docs        write docs/ again from the code
+#   make captures    write captures/made/ again from its scripts
+#   make clean       remove what these targets have made, .venv included
+#
+# PYTHON chooses the interpreter (make test PYTHON=python3.13 VENV=.venv-3.13), TESTS what pytest runs (make test TESTS=tests/decode).
+
+PYTHON ?= python3
+VENV ?= .venv
+MUTANTS ?= 1000000
+SEED ?= 1
+TESTS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+KERNELS := $(wildcard vxtool/*/*.pyx vxtool/*/*.pxd)
+CODE := vxtool tests benchmarks captures
+
+.PHONY: demo test lint types imports fuzz fuzz-asan bench docs captures clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@PATH="$(abspath $(BIN)):$$PATH" sh captures/demo.sh
+
+test: lint types imports
+	$(BIN)/python -m pytest -q -n 2 $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: $(READY)
+	$(BIN)/mypy --strict
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --mutants $(MUTANTS) --seed $(SEED)
+
+fuzz-asan: $(READY)
+	$(BIN)/python -m tests.fuzz.asan --mutants $(MUTANTS) --seed $(SEED)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/decode.py
+
+docs: $(READY)
+	$(BIN)/python -m docs
+
+captures: $(READY)
+	for script in captures/made/[!_]*.py; do $(BIN)/python $$script || exit 1; done
+
+# The file is newer than everything that decides what is installed: the project's settings and its compiled parts.
+$(READY): pyproject.toml $(KERNELS) .ci/packages
+	.ci/packages $(PYTHON)
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache build vxtool.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f vxtool/*/*.so vxtool/*/_*.c vxtool/*/_*.html
+	find vxtool tests benchmarks captures -name __pycache__ -type d -exec rm -rf {} +
