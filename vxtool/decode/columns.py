@@ -57,13 +57,14 @@ filled in (Linux local checksum offload). good, bad: complete, and right or wron
 CONTROL = ("", "management", "gossip")
 """Control traffic of a swarm by port: 2377/tcp is the manager API, 7946/tcp and 7946/udp is node-to-node gossip."""
 
-STOPS = ("", "snapped", "truncated", "malformed", "depth", "unsupported")
+STOPS = ("", "snapped", "truncated", "malformed", "depth", "unsupported", "fragment")
 """Why the walk ended before the headers did.
 snapped: the capture kept fewer bytes than the wire had (snap length); not damage.
 truncated: the frame itself ends before what its headers claim.
 malformed: a header says something impossible.
 depth: eight tunnels inside one another; what is deeper was not looked at.
-unsupported: a link type that vxtool does not know."""
+unsupported: a link type that vxtool does not know.
+fragment: the rest of the header is in a later IP fragment; not damage."""
 
 LAYERS = (
     "",
@@ -325,7 +326,14 @@ def _header_columns(prefix: str, which: str) -> tuple[Column, ...]:
             words=CHECKSUM_CLASSES,
         ),
         column("ip_checksum_class", "enum", "IPv4 header checksum: good or bad (only with checksums=True).", "RFC 791", "", words=CHECKSUM_CLASSES),
-        column("trailer", "int", "bytes after the end of the IP packet or ARP message, up to the end of its frame (padding, FCS).", ethernet, "trailer", "bytes"),
+        column(
+            "trailer",
+            "int",
+            "bytes after the end of the IP packet or ARP message, up to the end of its frame (padding, FCS).",
+            ethernet,
+            "trailer",
+            "bytes",
+        ),
         column("eth_offset", "int", "where the Ethernet header begins.", "vxtool", "eth_dst", "bytes"),
         column("ip_offset", "int", "where the IP header begins.", "vxtool", "ip", "bytes"),
         column("l4_offset", "int", "where the header after IP begins.", "vxtool", "l4", "bytes"),
@@ -392,7 +400,15 @@ COLUMNS: tuple[Column, ...] = (
     _c("inner_icmp_code", "int", "ICMP or ICMPv6 code.", _ICMP, "icmp", fields="icmp_code"),
     _c("inner_icmp_id", "int", "Identifier of an echo request or reply.", _ICMP, "icmp_echo", fields="icmp_id"),
     _c("inner_icmp_seq", "int", "Sequence number of an echo request or reply.", _ICMP, "icmp_echo", fields="icmp_seq"),
-    _c("inner_icmp_mtu", "int", "MTU told by 'fragmentation needed' or 'packet too big'.", "RFC 1191, RFC 4443", "icmp_mtu", "bytes", fields="icmp_mtu"),
+    _c(
+        "inner_icmp_mtu",
+        "int",
+        "MTU told by 'fragmentation needed' or 'packet too big'.",
+        "RFC 1191, RFC 4443",
+        "icmp_mtu",
+        "bytes",
+        fields="icmp_mtu",
+    ),
     _c("inner_quoted_ip_src", "ip", "Source of the packet that an ICMP error quotes.", _ICMP, "quoted", fields="quoted_ip_src"),
     _c("inner_quoted_ip_dst", "ip", "Destination of the quoted packet.", _ICMP, "quoted", fields="quoted_ip_dst"),
     _c("inner_quoted_proto", "int", "Protocol of the quoted packet.", _ICMP, "quoted", fields="quoted_proto"),
@@ -405,7 +421,15 @@ COLUMNS: tuple[Column, ...] = (
     _c("inner_tcp_ack", "int", "TCP acknowledgment number.", _TCP, "tcp", fields="tcp_ack"),
     _c("inner_tcp_window", "int", "TCP window as it stands, not scaled.", _TCP, "tcp", fields="tcp_window"),
     _c("inner_tcp_mss", "int", "Maximum segment size option.", _TCP, "tcp_mss", "bytes", fields="tcp_mss"),
-    _c("inner_payload_len", "int", "Bytes after the TCP, UDP or ICMP header that the lengths claim.", "vxtool", "payload", "bytes", fields="payload_len"),
+    _c(
+        "inner_payload_len",
+        "int",
+        "Bytes after the TCP, UDP or ICMP header that the lengths claim.",
+        "vxtool",
+        "payload",
+        "bytes",
+        fields="payload_len",
+    ),
     _c("inner_payload_offset", "int", "Where those bytes begin.", "vxtool", "payload", "bytes", fields="payload_offset"),
     _c("dns_id", "int", "DNS message id.", _DNS, "dns"),
     _c("dns_qr", "flag", "False: a query, true: a response.", _DNS, "dns", fields="dns_flags", shift=15, limit=1),
@@ -422,7 +446,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("dns_answer_types", "list", "Types of the answer records.", _DNS),
     Column("dns_ttls", "list", "Times to live of the answer records.", _DNS, "s"),
     _c("reassembled", "int", "Fragments put together to make this row (--reassemble); 0: none.", "RFC 815", unit="fragments"),
-    _c("stop", "enum", "Why the walk ended early: snapped, truncated, malformed, depth or unsupported; absent when it did not.", "vxtool", words=STOPS),
+    _c(
+        "stop",
+        "enum",
+        "Why the walk ended early: snapped, truncated, malformed, depth, unsupported or fragment; absent when it did not.",
+        "vxtool",
+        words=STOPS,
+    ),
     _c("stop_layer", "enum", "The header that could not be read.", "vxtool", words=LAYERS),
     Column("stop_depth", "int", "Tunnels passed before that header.", "vxtool", "tunnels", ("stop_depth",), "stop", 0xFF),
     Column("stop_offset", "int", "Where in the frame that header begins.", "vxtool", "bytes", ("stop_offset",), "stop", 0xFF),

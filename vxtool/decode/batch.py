@@ -1,0 +1,27 @@
+"""A batch: frames and the rows read from them, side by side, so that whoever holds a row can still reach its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vxtool.capture.frames import Frames
+
+__all__ = ["Batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """rows[i] was read from the i-th frame."""
+
+    frames: Frames
+    rows: npt.NDArray[np.void]  # dtype columns.ROW
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Batch:
+        """The frames and rows that `keep` (a mask, positions or a slice) names."""
+        return Batch(self.frames.select(keep), self.rows[keep])
