@@ -5,8 +5,9 @@ From this one table come the NumPy dtype that the compiled walk fills, the colum
 
 Two views of the same thing:
 
-* **Storage** (`ROW`): fixed-size fields in native C layout, written by `_walk.pyx`. An address is two unsigned 64-bit halves (IPv4 as ::ffff:a.b.c.d),
-  a MAC one 64-bit number, a flag one byte. `outer_have`, `inner_have` and `have` say which fields mean something: absent is a bit, not a magic value.
+* **Storage** (`ROW`): fixed-size fields in native C layout, written by `_walk.pyx`. An address is two unsigned 64-bit halves (IPv4 as
+  ::ffff:a.b.c.d), a MAC one 64-bit number, a flag one byte. `outer_have`, `inner_have` and `have` say which fields mean something: absent is a bit,
+  not a magic value.
 * **Columns** (`COLUMNS`): what a user sees. A column names the storage it is read from, the bit that says whether it is there, and how it is shown.
 
 `outer_*` are the first headers of the frame, `inner_*` the last ones; a frame without a tunnel has only one set of headers, which fills both, so that
