@@ -177,6 +177,7 @@ cdef enum HeaderHave:
     H_UDP = 1 << 10
     H_L4 = 1 << 11
     H_TRAILER = 1 << 12
+    H_CHECKSUM = 1 << 13
 cdef enum Have:
     R_TUNNEL = 1 << 0
     R_VXLAN = 1 << 1
@@ -199,6 +200,7 @@ cdef enum Have:
 
 cdef enum:
     MAX_DEPTH = 8
+    MAX_JUMPS = 127  # pointers in one DNS name: as many as it can have labels
     NOTHING = -1  # no EtherType, no protocol: the headers end here
 
 cdef u64 V4_MAPPED = <u64>0xFFFF << 32  # the low half of ::ffff:0.0.0.0 (RFC 4291 section 2.5.5.2)
@@ -233,6 +235,7 @@ cdef class Walk:
     cdef i64 end
     cdef i64 wend
     cdef bint fragment  # inside a first fragment: what is missing is in later ones
+    cdef bint rerouted  # an IPv6 routing header has segments left: the pseudo-header's destination is not the one in the IP header
     cdef bint whole  # the L4 datagram is complete and in the buffer
     cdef i64 outer_l4_end
     cdef bint outer_whole
@@ -303,9 +306,14 @@ cdef class Walk:
                 self.claim_offset = offset
                 self.claim_wanted = length
             return
+        self.fragment = False  # what ends inside a first fragment is not continued in a later one
         self.wend = stop
         if self.end > stop:
             self.end = stop
+
+    cdef bint complete(self) noexcept nogil:
+        """Whether all bytes that a checksum covers are there, and are what the sender summed up."""
+        return not self.fragment and not self.rerouted and self.claim_layer == L_NONE and self.end == self.wend
 
     # -- link ----------------------------------------------------------------------------------------------------------------
 
@@ -357,7 +365,7 @@ cdef class Walk:
                 return NOTHING
             family = self.be32(self.p)
             if linktype == 0 and family > 0xFFFF:
-                family = (family >> 24) | ((family >> 8) & 0xFF00)
+                family = bswap32(<u32>family)
             self.p += 4
             if family == 2:
                 return 0x0800
@@ -424,9 +432,11 @@ cdef class Walk:
 
     cdef int arp(self) except -1 nogil:
         cdef Row *r = self.row
-        if not self.fits(28, L_ARP):
+        if not self.fits(8, L_ARP):
             return 0
         if self.be16(self.p + 4) != 0x0604 or self.be16(self.p + 2) != 0x0800:  # not MAC and IPv4: nothing we have columns for
+            return 0
+        if not self.fits(28, L_ARP):
             return 0
         r.have |= R_ARP
         r.arp_op = <u16>self.be16(self.p + 6)
@@ -449,6 +459,7 @@ cdef class Walk:
             self.halt(MALFORMED, L_IPV4, start, 20 if header < 20 else header)
             return NOTHING
         fragment = self.be16(start + 6)
+        self.rerouted = False
         h.have |= H_IP | H_IPV4 | H_IP_ID | H_TRAILER
         h.ip_version = 4
         h.ip_offset = <u32>(start - self.base)
@@ -492,6 +503,7 @@ cdef class Walk:
             return NOTHING
         length = self.be16(start + 4)
         proto = self.bytes[start + 6]
+        self.rerouted = False
         h.have |= H_IP | H_TRAILER
         h.ip_version = 6
         h.ip_offset = <u32>(start - self.base)
@@ -521,6 +533,8 @@ cdef class Walk:
                 size = (self.bytes[self.p + 1] + 2) * 4 if proto == 51 else (self.bytes[self.p + 1] + 1) * 8
                 if not self.fits(size, L_IPV6_EXTENSION):
                     return NOTHING
+                if proto == 43 and self.bytes[self.p + 3]:
+                    self.rerouted = True
             proto = self.bytes[self.p]
             h.proto = <u8>proto
             self.p += size
@@ -573,12 +587,13 @@ cdef class Walk:
         h.have |= H_UDP
         h.udp_len = <u16>length
         h.checksum = <u16>self.be16(start + 6)
+        h.have |= H_CHECKSUM
         if length:
             if length < 8:
                 self.halt(MALFORMED, L_UDP, start, 8)
                 return NO_TUNNEL
             self.claim(L_UDP, start, length)
-        self.whole = not self.fragment and self.claim_layer == L_NONE and self.end == self.wend
+        self.whole = self.complete()
         self.p = start + 8
         self.payload()
         kind = self.kinds[h.dport]
@@ -606,13 +621,14 @@ cdef class Walk:
         r.tcp_flags = <u16>(self.be16(start + 12) & 0x0FFF)
         r.tcp_window = <u16>self.be16(start + 14)
         self.headers.checksum = <u16>self.be16(start + 16)
+        self.headers.have |= H_CHECKSUM
         header = (self.bytes[start + 12] >> 4) * 4
         if header < 20:
             self.halt(MALFORMED, L_TCP, start, 20)
             return 0
         if not self.fits(header, L_TCP):
             return 0
-        self.whole = not self.fragment and self.claim_layer == L_NONE and self.end == self.wend
+        self.whole = self.complete()
         option = start + 20
         last = start + header
         while option < last:  # RFC 9293 section 3.2: one byte, or kind, length and data
@@ -644,9 +660,9 @@ cdef class Walk:
         if not self.fits(8, layer):
             return 0
         kind = self.bytes[start]
-        self.headers.have |= H_L4
+        self.headers.have |= H_L4 | H_CHECKSUM
         self.headers.checksum = <u16>self.be16(start + 2)
-        self.whole = not self.fragment and self.claim_layer == L_NONE and self.end == self.wend
+        self.whole = self.complete()
         r.have |= R_ICMP
         r.icmp_type = <u8>kind
         r.icmp_code = self.bytes[start + 1]
@@ -721,7 +737,7 @@ cdef class Walk:
         """Reads a tunnel header and returns what it carries: an EtherType, 0 for an Ethernet frame, or NOTHING."""
         cdef Row *r = self.row
         cdef Layer layer = L_VXLAN if kind == VXLAN else L_GPE if kind == GPE else L_GENEVE
-        cdef i64 start = self.p, word, last, header
+        cdef i64 start = self.p, word, last, carried
         if r.depth == MAX_DEPTH:
             self.halt(DEPTH, layer, start, 8)
             return NOTHING
@@ -736,10 +752,12 @@ cdef class Walk:
             r.tunnel_offset = <u32>(start - self.base)
         r.inner_tunnel = <u8>kind
         r.inner_vni = <u32>(last >> 8)
-        r.depth += 1
-        self.p = start + 8
         if kind == GENEVE:
-            return self.geneve(start, word)
+            carried = self.geneve(start, word)
+            r.depth += 1  # not before: the options are part of the header
+            return carried
+        self.p = start + 8
+        r.depth += 1
         if r.depth == 1:
             r.have |= R_VXLAN
             r.vxlan_word = <u32>word
@@ -776,7 +794,14 @@ cdef class Walk:
     cdef i64 geneve(self, i64 start, i64 word) except -2 nogil:
         """Base header and options (RFC 8926 sections 3.4 and 3.5): the options' length is in the base header, in units of four bytes."""
         cdef Row *r = self.row
-        cdef i64 size = ((word >> 24) & 0x3F) * 4, last, options = 0, protocol = word & 0xFFFF
+        cdef i64 size = ((word >> 24) & 0x3F) * 4, last, protocol = word & 0xFFFF
+        cdef bint outermost = r.depth == 0
+        if outermost:
+            r.have |= R_GENEVE
+            r.geneve_version = <u8>(word >> 30)
+            r.geneve_oam = (word >> 23) & 1
+            r.geneve_critical = (word >> 22) & 1
+            r.geneve_protocol = <u16>protocol
         self.p = start
         if not self.fits(8 + size, L_GENEVE):
             return NOTHING
@@ -787,15 +812,9 @@ cdef class Walk:
             if self.p + size > last:
                 self.halt(MALFORMED, L_GENEVE, self.p, size)
                 return NOTHING
-            options += 1
+            if outermost:
+                r.geneve_options += 1
             self.p += size
-        if r.depth == 1:
-            r.have |= R_GENEVE
-            r.geneve_version = <u8>(word >> 30)
-            r.geneve_oam = (word >> 23) & 1
-            r.geneve_critical = (word >> 22) & 1
-            r.geneve_protocol = <u16>protocol
-            r.geneve_options = <u16>options
         if protocol == 0x6558:  # transparent Ethernet bridging
             return 0
         return protocol if protocol == 0x0800 or protocol == 0x86DD else NOTHING
@@ -853,33 +872,37 @@ cdef class Walk:
     cdef i64 name(self, i64 start, i64 p, i64 end, bint datagram) except -2 nogil:
         """Past a name at p (RFC 1035 section 4.1.4) that must be readable to its end: pointers go backwards only, 255 bytes at the most. Returns where it
         ends in the message, or NOTHING after the row has been told why."""
-        cdef i64 after = NOTHING, begin = p, size, length = 1, limit = p
+        cdef i64 after = NOTHING, size, wanted, length = 1, limit = p
+        cdef int jumps = 0
         while True:
             self.p = p
-            if p + 1 > end:
-                break
-            size = self.bytes[p]
-            if size == 0:
-                return p + 1 if after == NOTHING else after
-            if size >= 0xC0:
-                if p + 2 > end:
-                    break
-                if after == NOTHING:
-                    after = p + 2
-                p = start + (self.be16(p) & 0x3FFF)
-                if p >= limit:  # forward or onto itself
-                    self.halt(MALFORMED, L_DNS, self.p, 2)
-                    return NOTHING
-                limit = p
-                continue
-            length += size + 1
-            if size >= 0x40 or length > 255:
-                self.halt(MALFORMED, L_DNS, self.p, 1)
-                return NOTHING
-            p += size + 1
-        if datagram:
-            self.fits(p + 1 - begin if after == NOTHING else 2, L_DNS)
-        return NOTHING
+            wanted = 1
+            if p < end:
+                size = self.bytes[p]
+                if size == 0:
+                    return p + 1 if after == NOTHING else after
+                wanted = 2 if size >= 0xC0 else size + 1
+                if size >= 0xC0 and p + wanted <= end:
+                    if after == NOTHING:
+                        after = p + 2
+                    p = start + (self.be16(p) & 0x3FFF)
+                    jumps += 1
+                    if p >= limit or jumps > MAX_JUMPS:  # forward, onto itself, or a chain made to keep us busy
+                        self.halt(MALFORMED, L_DNS, self.p, 2)
+                        return NOTHING
+                    limit = p
+                    continue
+                if size < 0xC0:
+                    length += wanted
+                    if size >= 0x40 or length > 255:
+                        self.halt(MALFORMED, L_DNS, p, 1)
+                        return NOTHING
+                    if p + wanted <= end:
+                        p += wanted
+                        continue
+            if datagram:
+                self.fits(wanted, L_DNS)
+            return NOTHING
 
     # -- checksums -----------------------------------------------------------------------------------------------------------
 
@@ -921,7 +944,7 @@ cdef class Walk:
         cdef i64 l4 = self.base + h.l4_offset, outer_l4, length
         cdef u64 inner_pseudo = 0
         cdef bint inner_partial = False
-        if self.whole and h.have & H_L4 and (h.have & H_UDP or r.have & (R_TCP | R_ICMP)):
+        if self.whole and h.have & H_CHECKSUM:
             length = self.end - l4
             if r.have & R_ICMP:
                 if h.ip_version == 6:
@@ -961,7 +984,8 @@ cdef class Walk:
 
     cdef int frame(self, const IndexEntry *entry, Row *r) except -1 nogil:
         cdef i64 kind, proto
-        cdef int tunnel
+        cdef int tunnel, depth
+        cdef bint whole
         memset(r, 0, sizeof(Row))
         r.frame = entry.frame
         r.ts = entry.ts
@@ -975,7 +999,7 @@ cdef class Walk:
         self.base = self.p = entry.offset
         self.end = self.base + entry.caplen
         self.wend = self.base + max(entry.wirelen, entry.caplen)
-        self.fragment = self.whole = self.outer_whole = False
+        self.fragment = self.rerouted = self.whole = self.outer_whole = False
         self.claim_layer = L_NONE
         kind = self.link(entry.linktype)
         while kind != NOTHING:
@@ -985,12 +1009,14 @@ cdef class Walk:
             tunnel = self.transport(proto)
             if tunnel == NO_TUNNEL:
                 break
-            if r.depth == 0:
-                self.outer_whole = self.whole
+            depth, whole = r.depth, self.whole
+            if depth == 0:
+                self.outer_whole = whole
                 self.outer_l4_end = self.end
             self.whole = False
             kind = self.tunnel(tunnel)
-            if r.depth == 0 or r.stop == DEPTH:  # the tunnel header itself is missing or too deep: these headers are still the innermost
+            if r.depth == depth:  # the tunnel header itself is missing or too deep: these headers are still the innermost
+                self.whole = whole
                 break
             self.headers = &r.inner
             memset(&r.inner, 0, sizeof(Headers))
@@ -1010,7 +1036,7 @@ cdef class Walk:
 
     cdef void control(self) noexcept nogil:
         cdef Headers *h = &self.row.outer
-        if not h.have & H_PORTS:
+        if not h.have & H_UDP and not self.row.have & R_TCP:
             return
         if h.sport == 7946 or h.dport == 7946:
             self.row.control = GOSSIP
@@ -1059,3 +1085,55 @@ def layout():
     out["sll_type"] = (<u8 *>&r.sll_type - zero, sizeof(r.sll_type))
     out["reassembled"] = (<u8 *>&r.reassembled - zero, sizeof(r.reassembled))
     return out
+
+
+cdef inline u64 mix(u64 state, u64 word) noexcept nogil:
+    state = (state ^ word) * <u64>0x9E3779B97F4A7C15
+    return state ^ (state >> 29)
+
+
+def digest(const u8[::1] buffer, const u8[:, ::1] index, const u8[:, ::1] rows, u64[::1] out):
+    """A number for each frame that tells its innermost frame from others, wherever it is captured; 0 where too few bytes were captured.
+
+    Covers the inner Ethernet header and up to 64 bytes from the inner IP header on, without what changes on the way or by offload: TTL, IP header checksum,
+    TCP, UDP and ICMP checksums. Not for keeping: the mixing may change from version to version.
+    """
+    cdef Py_ssize_t i, n = index.shape[0]
+    cdef const IndexEntry *entry
+    cdef const Row *row
+    cdef i64 start, ip, end, captured, checksum, p
+    cdef u64 state
+    if index.shape[1] != sizeof(IndexEntry) or rows.shape[1] != sizeof(Row) or rows.shape[0] != n or out.shape[0] != n:
+        raise ValueError("index, rows or out have the wrong shape")
+    with nogil:
+        for i in range(n):
+            entry = <const IndexEntry *>&index[i, 0]
+            row = <const Row *>&rows[i, 0]
+            out[i] = 0
+            captured = entry.offset + entry.caplen
+            start = entry.offset + row.inner.eth_offset
+            ip = entry.offset + row.inner.ip_offset
+            if row.inner.have & H_IP:
+                end = min(entry.offset + max(entry.wirelen, entry.caplen) - row.inner.trailer, ip + 64)
+            elif row.have & R_ARP:
+                ip = captured
+                end = start + 42
+            else:
+                continue
+            if not row.inner.have & H_ETH_DST:
+                start = ip
+            if end > captured or start < entry.offset:
+                continue
+            checksum = -1
+            if row.inner.have & H_CHECKSUM:
+                checksum = entry.offset + row.inner.l4_offset + (16 if row.have & R_TCP else 6 if row.inner.have & H_UDP else 2)
+            state = mix(<u64>0x243F6A8885A308D3, row.inner.ip_len)
+            for p in range(start, end):
+                if p == ip + 8 and row.inner.ip_version == 4 or p == ip + 7 and row.inner.ip_version == 6:
+                    continue
+                if (p == ip + 10 or p == ip + 11) and row.inner.ip_version == 4:
+                    continue
+                if p == checksum or p == checksum + 1:
+                    continue
+                state = mix(state, buffer[p])
+            out[i] = state or 1

@@ -1,0 +1,75 @@
+"""Running the checks: which ones, on which columns, and their findings as verdicts.
+
+Knows the table of checks; refuses to know what any of them looks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from vxtool.decode.batch import Batch
+from vxtool.errors import UsageError
+from vxtool.model import Cluster, Timeline
+from vxtool.verify import families
+from vxtool.verify.case import TALK_COLUMNS, Case, Settings
+from vxtool.verify.check import CHECKS, PROFILES, Check, severity_in
+from vxtool.verify.table import load
+from vxtool.verify.verdicts import Evidence, Finding, Result, Verdict
+
+__all__ = ["build", "chosen", "judge"]
+
+families.load_all()
+
+
+def chosen(profile: str, only: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[Check, ...]:
+    """The checks of a profile, or those named; UsageError for a name that does not exist."""
+    if profile not in PROFILES:
+        raise UsageError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    for name in (*only, *without):
+        if name not in CHECKS:
+            near = get_close_matches(name.upper(), CHECKS, 1)
+            raise UsageError(f"there is no check {name!r}" + (f"; did you mean {near[0]}?" if near else "; `vxtool checks` lists them"))
+    return tuple(one for one in CHECKS.values() if severity_in(one, profile) is not None and (not only or one.id in only) and one.id not in without)
+
+
+def build(
+    captures: Sequence[tuple[str, str | None, Iterable[Batch]]],
+    expectation: Timeline | Cluster,
+    settings: Settings | None = None,
+    checks: Sequence[Check] | None = None,
+) -> Case:
+    """Read the captures, each (name, vantage or None, batches), into a case with the columns the checks declare."""
+    settings = settings or Settings()
+    checks = chosen(settings.profile) if checks is None else checks
+    timeline = expectation if isinstance(expectation, Timeline) else Timeline.of(expectation)
+    columns = {column for one in checks for column in one.columns} | set(TALK_COLUMNS)
+    return Case(load(captures, columns), timeline, settings)
+
+
+def judge(case: Case, checks: Sequence[Check] | None = None) -> tuple[Verdict, ...]:
+    """Every check's verdicts, in the order of the checks."""
+    checks = chosen(case.settings.profile) if checks is None else checks
+    return tuple(_verdict(case, one, finding) for one in checks for finding in one.run(case))
+
+
+def _verdict(case: Case, one: Check, finding: Finding) -> Verdict:
+    severity = severity_in(one, case.settings.profile) or one.severity
+    if finding.severity is not None and finding.result is Result.FAIL:
+        severity = finding.severity
+    table = case.table
+    return Verdict(
+        check=one.id,
+        result=finding.result,
+        severity=severity,
+        invariants=one.invariants if finding.invariants is None else finding.invariants,
+        nodes=finding.nodes,
+        subject=finding.subject,
+        message=finding.message,
+        hint=finding.hint,
+        evidence=tuple(Evidence(table.captures[int(table["capture"][row])].name, int(table["frame"][row])) for row in finding.rows if row >= 0),
+        expected=finding.expected,
+        seen=finding.seen,
+        command=finding.command,
+        rows=tuple(row for row in finding.rows if row >= 0),
+    )
