@@ -112,6 +112,7 @@ HEADER_HAVE = _bits(
     "udp",
     "l4",  # l4_offset means something
     "trailer",  # an IP packet or ARP message says where it ends
+    "checksum",  # TCP, UDP, ICMP and ICMPv6 have one
 )
 """Bits of `outer_have` and `inner_have`: one set of headers."""
 
@@ -317,7 +318,7 @@ def _header_columns(prefix: str, which: str) -> tuple[Column, ...]:
         column("sport", "int", "source port (TCP, UDP, SCTP).", "RFC 768, RFC 9293", "ports"),
         column("dport", "int", "destination port (TCP, UDP, SCTP).", "RFC 768, RFC 9293", "ports"),
         column("udp_len", "int", "UDP length as claimed; 0: larger than the field can say.", udp, "udp", "bytes"),
-        column("checksum", "int", "TCP, UDP, ICMP or ICMPv6 checksum field as it stands.", udp, "l4"),
+        column("checksum", "int", "TCP, UDP, ICMP or ICMPv6 checksum field as it stands.", udp, "checksum"),
         column(
             "checksum_class",
             "enum",

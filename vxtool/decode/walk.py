@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from vxtool.capture.frames import Frames
+from vxtool.capture.frames import INDEX, Frames
 from vxtool.decode import _walk
 from vxtool.decode.columns import ROW, TUNNELS
 from vxtool.errors import UsageError
@@ -68,8 +68,8 @@ def walk(frames: Frames, options: Options = DEFAULT, out: npt.NDArray[np.void] |
     index = np.ascontiguousarray(frames.index)
     _walk.walk(
         frames.buffer,
-        index.view(np.uint8).reshape(len(frames), -1),
-        rows.view(np.uint8).reshape(len(frames), -1),
+        index.view(np.uint8).reshape(len(frames), INDEX.itemsize),
+        rows.view(np.uint8).reshape(len(frames), ROW.itemsize),
         _kinds(options.vxlan_ports, options.gpe_ports, options.geneve_ports),
         options.guess,
         options.checksums,
