@@ -1,0 +1,14 @@
+"""Readers of expectations: what Docker, kubectl or a person says a cluster should be, as a model.Cluster.
+
+load(["steady@1795310940", "scaled@1795311031"])    -> Timeline, for `--expect` arguments
+load_cluster("steady/")                             -> Cluster, of files, folders and "-" together
+parse_text(text)                                    -> Cluster, of a text in memory
+to_yaml(cluster)                                    -> vxtool-expect@1, which the above read back
+draft(batches)                                      -> Cluster, guessed from a capture, for a person to correct
+"""
+
+from .draft import draft
+from .handwritten import SCHEMA, to_tree, to_yaml
+from .load import Spec, load, load_cluster, parse_spec, parse_text
+
+__all__ = ["SCHEMA", "Spec", "draft", "load", "load_cluster", "parse_spec", "parse_text", "to_tree", "to_yaml"]
