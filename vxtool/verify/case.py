@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +102,7 @@ class Talk:
     ip_dst: Address | None
     proto: int  # inner; -1 without IP
     esp: bool
+    control: bool  # management or gossip of the swarm, by port
     frames: int
     rows: tuple[int, ...]  # the first EVIDENCE positions in the table
     first_ns: int
@@ -140,8 +142,33 @@ class Case:
         self.table = table
         self.timeline = timeline
         self.settings = settings or Settings()
+        self.notes: list[str] = []  # what was inferred, one sentence each
         # Captures come from strangers: with a fixed multiplier two sets of addresses could be made to look like one.
         self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(32)]
+        self._locate_nodes()
+
+    def _locate_nodes(self) -> None:
+        """Give nodes without an address the one from which their endpoints are heard.
+
+        `docker network inspect` alone names the members' addresses without saying whose is whose. All but a few endpoints of a node speaking from one of
+        those addresses tell it; a minority that speaks from elsewhere is still found out by the checks.
+        """
+        moments = []
+        for moment in self.timeline.moments:
+            found = _addresses_heard(moment.cluster, self.talks)
+            nodes = tuple(
+                replace(node, data_path=found[node.name], derived=node.derived | {"data_path"}) if node.name in found else node
+                for node in moment.cluster.nodes
+            )
+            if found:
+                unassigned = moment.cluster.unassigned - set(found.values())
+                moment = replace(moment, cluster=replace(moment.cluster, nodes=nodes, unassigned=unassigned))
+                self.notes += [f"{name} is taken to be {address}: its endpoints are heard from there" for name, address in found.items()]
+            moments.append(moment)
+        if self.notes:
+            self.notes = list(dict.fromkeys(self.notes))
+            self.timeline = replace(self.timeline, moments=tuple(moments))
+            del self.__dict__["talks"]  # they carry the clusters by which they are judged
 
     # -- expectations ------------------------------------------------------------------------------------------------------
 
@@ -234,7 +261,7 @@ class Case:
     def talks(self) -> tuple[Talk, ...]:
         """All frames, grouped by their addresses."""
         table = self.table
-        names = [name for name in TALK_COLUMNS if name not in ("inner_tunnel", "control", "outer_have", "inner_have")]
+        names = [name for name in TALK_COLUMNS if name not in ("inner_tunnel", "outer_have", "inner_have")]
         esp = table.have("esp")
         extra = (table["capture"], self.moment_of_row, self.settled_row, esp, table["outer_have"] & 0x23, table["inner_have"] & 0x23)
         port = np.where(table["tunnel"] != 0, table["outer_dport"], 0)
@@ -265,6 +292,7 @@ class Case:
             ip_dst=self.address("inner_ip_dst", row),
             proto=int(table["inner_proto"][row]) if inner & HEADER_HAVE["ip"] else -1,
             esp=bool(esp[row]),
+            control=bool(table["control"][row]),
             frames=len(members),
             rows=tuple(members[:EVIDENCE].tolist()),
             first_ns=int(times.min()),
@@ -306,7 +334,7 @@ class Case:
         between = [talk for talk in mine if talk.tunnel != "none" or talk.esp]
         known = {address for cluster in self.clusters for address in cluster.vteps}
         if not between:
-            between = [talk for talk in mine if talk.outer_src in known and talk.outer_dst in known]
+            between = [talk for talk in mine if talk.outer_src in known and talk.outer_dst in known] or [talk for talk in mine if talk.control]
         if between:
             total = sum(talk.frames for talk in between)
             share: dict[Address, int] = {}
@@ -319,6 +347,9 @@ class Case:
             if ranked and ranked[0][1] >= 0.9 * total and (len(ranked) < 2 or ranked[1][1] < ranked[0][1]):
                 vtep = ranked[0][0]
                 return Vantage(name, "node", self.node_name(vtep), vtep, note=f"{vtep} is at one end of its {total:,} frames between nodes")
+            called = _node_called(self.clusters, Path(name).name.split(".", 1)[0])
+            if called is not None and called.vtep in share and share[called.vtep] >= 0.9 * total:
+                return Vantage(name, "node", called.name, called.vtep, note="by its file name; its frames fit")
             if len(ranked) == 2:
                 # Two nodes only: whose interface it is shows in what else is there.
                 pair = [address for address, _ in ranked]
@@ -359,6 +390,23 @@ class Case:
     def connections(self) -> tuple[Connection, ...]:
         """TCP connections of every capture, inside and outside tunnels, by their first frames. Needs connections.COLUMNS."""
         return connections(self)
+
+
+def _addresses_heard(cluster: Cluster, talks: Iterable[Talk]) -> dict[str, Address]:
+    """For nodes without an address: the unassigned address from which at least two thirds of their endpoints speak, where no other node has a better claim."""
+    homeless = {node.name for node in cluster.nodes if node.vtep is None}
+    votes: dict[str, dict[Address, set[Address]]] = {}
+    for talk in talks:
+        if talk.tunnel != "none" and talk.outer_src in cluster.unassigned and talk.ip_src is not None:
+            for end in cluster.endpoints_by_ip.get((talk.vni, talk.ip_src), ()):
+                if end.node in homeless:
+                    votes.setdefault(end.node, {}).setdefault(talk.outer_src, set()).add(talk.ip_src)
+    found: dict[str, Address] = {}
+    for name, heard in votes.items():
+        address, speakers = max(heard.items(), key=lambda item: len(item[1]))
+        if 3 * len(speakers) >= 2 * len(set().union(*heard.values())) and address not in found.values():
+            found[name] = address
+    return found
 
 
 def _node_called(clusters: Sequence[Cluster], name: str) -> Node | None:
