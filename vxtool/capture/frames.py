@@ -24,7 +24,7 @@ INDEX = np.dtype(
         ("linktype", "<u2"),  # LINKTYPE_* number
     ]
 )
-"""One record per frame, 48 bytes, native C layout of `IndexEntry` in _scan.pyx and _walk.pyx."""
+"""One record per frame, 40 bytes, native C layout of `IndexEntry` in _scan.pyx and _walk.pyx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,6 @@ class Frames:
 
     def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Frames:
         """The same buffer with fewer index entries (or in another order)."""
-        return Frames(self.buffer, self.index[keep], self.interfaces, self.vantages)
+        # As opaque records: NumPy would copy them field by field, ten times as slow.
+        index = self.index.view(np.dtype((np.void, INDEX.itemsize)))[keep].view(INDEX)
+        return Frames(self.buffer, index, self.interfaces, self.vantages)
