@@ -1,0 +1,31 @@
+# What `make demo` shows: a capture of a real Docker Swarm, read by vxtool. Run from the root of the repository, with vxtool on the PATH.
+set -eu
+vm1=captures/swarm-steady/vm1.pcap
+container=captures/swarm-steady/container.pcap
+
+bold='' dim='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') dim=$(printf '\033[2m') plain=$(printf '\033[0m'); fi
+
+say() { printf '\n%s%s%s\n' "$bold" "$(printf '%s' "$*" | fold -s -w 100)" "$plain"; }
+show() {
+    printf '%s$ vxtool' "$dim"
+    for word in "$@"; do case $word in *" "*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac; done
+    printf '%s\n' "$plain"
+    vxtool "$@"
+}
+
+say "A healthy Docker Swarm of three nodes, captured on the underlay of vm1 (captures/swarm-steady/ORIGIN.md). One HTTP request through the routing mesh:" \
+    "192.168.68.50 asks vm1, and vm1 hands the connection to a backend on another node. After the VTEPs stands the VNI; 4096 is the ingress network."
+show decode --from 2026-11-21T23:57:20 --where "inner_dport == 80 or inner_sport == 80" --limit 8 $vm1
+
+say "The second of these frames with every header, and the byte where each begins:"
+show decode -v --vni 4096 --limit 1 $vm1
+
+say "The whole capture in numbers: two networks in clear (4096 is ingress, 4097 is web), VTEP pairs both ways, who talks to whom, and ESP where network sec is encrypted:"
+show decode --summary --checksums $vm1
+
+say "Inside a container there is no VXLAN. Names are asked of 127.0.0.11, on a port that Docker chose. Service web has one virtual address, api (dnsrr)" \
+    "one address for each task, in another order each time:"
+show decode --where "dns_qname in ['web', 'api'] and dns_qtype == 'A'" --limit 8 $container
+
+say "Where to go from here: vxtool decode --help, README.md. To decode on your own machine: tcpdump -i eth0 -U -w - udp port 4789 | vxtool decode -"
