@@ -141,6 +141,9 @@ def _understood(reading: Reading, paths: list[str], vni: int | None, port: int |
     if kubernetes:
         return read_kubernetes(kubernetes, vni=vni, port=port, notes=notes), reading.newest_ns, None
     if not docker:
+        folders = sorted(entry.name for path in paths if os.path.isdir(path) for entry in os.scandir(path) if entry.is_dir())
+        if folders:
+            raise ExpectationError(f"{', '.join(paths)}: no expectation in it, but folders ({', '.join(folders[:8])}): give each as FOLDER@TIME")
         raise ExpectationError(
             f"{', '.join(paths)}: no expectation in it: `docker network inspect`, `service inspect`, `node inspect`, `service ps`, "
             "`kubectl get nodes,pods,services,endpointslices -A -o json`, or a file that begins with `schema: vxtool-expect@1`"

@@ -32,6 +32,8 @@ DOCUMENTS_LIMIT = 100_000
 CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 COMPRESSED_MAGICS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00")
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 _STDIN = "standard input"
 _YAML = re.compile(rb"^\s*['\"]?schema['\"]?\s*:\s*['\"]?vxtool-expect", re.MULTILINE)
 
@@ -129,14 +131,9 @@ def _files(path: Path) -> Iterator[_File]:
         if not stat.S_ISDIR(status.st_mode):
             yield _File(path, status.st_mtime_ns, stated=True)
             return
-        found = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
-        files = [entry for entry in found if entry.is_file()]
-        if not files:
-            folders = sorted(entry.name for entry in found if entry.is_dir())
-            tail = f"; it has the folders {_few(folders)}: give each as FOLDER@TIME" if folders else ""
-            raise ExpectationError(f"{path}: this folder holds no file{tail}")
-        for entry in files:
-            yield _File(Path(entry.path), entry.stat().st_mtime_ns, stated=False)
+        for entry in os.scandir(path):
+            if entry.is_file() and not entry.name.startswith("."):
+                yield _File(Path(entry.path), entry.stat().st_mtime_ns, stated=False)
     except OSError as error:
         raise ExpectationError(f"{path}: {error.strerror or error}") from error
 
@@ -146,7 +143,7 @@ def _content(file: _File) -> bytes | None:
     try:
         with file.path.open("rb") as stream:
             head = stream.read(4096)
-            if head.startswith(CAPTURE_MAGICS) or head.startswith(COMPRESSED_MAGICS) or b"\0" in head:
+            if head.startswith(CAPTURE_MAGICS) or head.startswith(COMPRESSED_MAGICS) or (b"\0" in head and head[:2] not in UTF16_MARKS):
                 if file.stated:
                     what = "is a capture" if head.startswith(CAPTURE_MAGICS) else "is compressed or binary"
                     raise ExpectationError(f"{file.path}: this {what}, not an expectation; `vxtool expect init CAPTURE` drafts one from a capture")
@@ -181,7 +178,7 @@ def _bounded(data: bytes, source: str) -> bytes:
 
 def _decoded(data: bytes, source: str) -> str:
     # PowerShell's `>` writes UTF-16 with a byte order mark.
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = "utf-16" if data[:2] in UTF16_MARKS else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
