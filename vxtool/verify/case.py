@@ -317,7 +317,8 @@ class Case:
         if capture.vantage is not None:
             node = _node_called(self.clusters, capture.vantage)
             if node is not None and not self._looks_like_a_sandbox(position):
-                return Vantage(capture.name, "node", node.name, node.vtep, inferred=False)
+                vtep = node.vtep if node.vtep is not None else self._inferred(position, capture.name).vtep
+                return Vantage(capture.name, "node", node.name, vtep, inferred=False)
             endpoint = _endpoint_called(self.clusters, capture.vantage)
             if endpoint is not None:
                 return Vantage(capture.name, "endpoint", endpoint.node, None, endpoint, inferred=False)
@@ -371,7 +372,8 @@ class Case:
         of_task: dict[str, Endpoint] = {}
         for cluster in self.clusters:
             for endpoint in cluster.endpoints:
-                own = endpoint.task or endpoint.container or endpoint.name
+                # All nodes' load-balancer endpoints of a network have one name.
+                own = endpoint.task or endpoint.container or f"{endpoint.name} on {endpoint.node}"
                 frames = sum(talk.frames for talk in talks if talk.ip_src in endpoint.addresses or talk.ip_dst in endpoint.addresses)
                 if frames:
                     by_task[own] = by_task.get(own, 0) + frames
