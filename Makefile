@@ -52,7 +52,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 
 docs: $(READY)
-	$(BIN)/python -m docs
+	$(BIN)/vxtool columns --markdown > docs/columns.md
 
 captures: $(READY)
 	for script in captures/made/[!_]*.py; do $(BIN)/python $$script || exit 1; done
