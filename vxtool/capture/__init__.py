@@ -9,7 +9,7 @@ Knows containers (pcap, pcapng, compression), never protocols.
 """
 
 from vxtool.capture.frames import INDEX, Damage, Frames, Interface
-from vxtool.capture.merge import merge
+from vxtool.capture.merging import merge
 from vxtool.capture.reader import Capture, open_capture
 from vxtool.capture.writer import CaptureWriter
 

@@ -175,6 +175,10 @@ cdef class PcapScanner:
                 if frac >= self.second or caplen > wirelen or wirelen > _FRAME_LIMIT or wirelen == 0:
                     # Real files have such records, and so has every stretch of bytes that is not a record: the next header tells.
                     verdict = self.followed(data, after, end, eof, sec)
+                    if verdict > 0 and wirelen < caplen:  # it may have swallowed others: do records begin where it ends by its other length?
+                        verdict = 1 - self.begins(data, at + self.header + wirelen, end, eof)
+                        if verdict > 1:
+                            verdict = -1
                     if verdict <= 0:
                         stop = NONSENSE if verdict == 0 else MORE
                         break
@@ -542,7 +546,8 @@ def pack_pcapng(const uint8_t[::1] data, const IndexEntry[::1] index, const uint
             store(out, at + 16, <uint32_t> index[i].ts)
             store(out, at + 20, index[i].caplen)
             store(out, at + 24, index[i].wirelen)
-            store(out, at + 24 + padded, 0)  # padding; frame bytes come over it
+            if padded:
+                store(out, at + 24 + padded, 0)  # padding; frame bytes come over it
             copy(out, at + 28, data, index[i].offset, index[i].caplen)
             store(out, at + 28 + padded, <uint32_t> (32 + padded))
             at += 32 + padded

@@ -79,7 +79,7 @@ class Capture:
         self.damage: list[Damage] = []
         self._unlisted = 0
         self._source = source
-        self._chunk = np.empty(CHUNK, np.uint8)
+        self._chunk = np.zeros(CHUNK, np.uint8)
         self._at = 0  # the next byte to scan
         self._end = 0  # the end of what has been read into the chunk
         self._base = 0  # place in the file of the chunk's first byte, after decompression
@@ -138,7 +138,7 @@ class Capture:
 
     def _sniff(self) -> Pcap | Pcapng:
         name = "standard input" if self.path == "-" else self.path
-        while self._end < SECTION_HEADER and not self._eof:
+        while self._end < (SECTION_HEADER if self._chunk[:4].tobytes() == MAGIC else FILE_HEADER) and not self._eof:
             self._fill(0)
         head = self._chunk[: min(self._end, SECTION_HEADER)].tobytes()
         pcapng = head[:4] == MAGIC
