@@ -236,19 +236,25 @@ class Case:
         if which is None:
             which = np.arange(len(self.table))
         rows = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.intp)
+        groups = self.group_values([column[rows] for column in columns])
+        return Groups(rows[groups.rows], groups.starts, groups.counts)
+
+    def group_values(self, columns: Sequence[npt.NDArray[np.generic]]) -> Groups:
+        """Groups of equal values of columns of one length; `rows` are positions in them."""
+        rows = np.arange(len(columns[0])) if columns else np.zeros(0, np.intp)
         if len(rows) == 0:
             return Groups(rows, np.zeros(0, np.intp), np.zeros(0, np.intp))
         key = np.zeros(len(rows), np.uint64)
         for column, odd in zip(columns, self._odd, strict=False):
-            key ^= column[rows].astype(np.uint64) + np.uint64(0x9E37)
+            key ^= column.astype(np.uint64) + np.uint64(0x9E37)
             key *= odd
             key ^= key >> np.uint64(31)
         order = np.argsort(key, kind="stable")
         ordered = key[order]
         starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
         counts = np.diff(np.append(starts, len(rows)))
-        place = np.argsort(rows[order[starts]], kind="stable")  # groups in the order of their first frames, so that reports read in time
-        return Groups(rows[order], starts[place], counts[place])
+        place = np.argsort(order[starts], kind="stable")  # groups in the order of their first rows, so that reports read in time
+        return Groups(order, starts[place], counts[place])
 
     def address(self, name: str, row: int) -> Address | None:
         """An address column ("outer_ip_src", "inner_ip_dst", ...) of one row."""
@@ -256,6 +262,16 @@ class Case:
         if not int(self.table[f"{side}_have"][row]) & HEADER_HAVE["ip"]:
             return None
         return from_halves(int(self.table[f"{name}_hi"][row]), int(self.table[f"{name}_lo"][row]))
+
+    def quoted(self, name: str, row: int) -> Address:
+        """An address of the packet that an ICMP error quotes ("quoted_ip_src", "quoted_ip_dst")."""
+        return from_halves(int(self.table[f"{name}_hi"][row]), int(self.table[f"{name}_lo"][row]))
+
+    @staticmethod
+    def stored(address: Address) -> tuple[np.uint64, np.uint64]:
+        """An address as the table stores it, for comparing whole columns."""
+        high, low = halves(address)
+        return np.uint64(high), np.uint64(low)
 
     @cached_property
     def talks(self) -> tuple[Talk, ...]:
@@ -435,9 +451,3 @@ def _endpoint_called(clusters: Sequence[Cluster], name: str) -> Endpoint | None:
 def v4(value: int) -> IPv4Address:
     """An address stored in 32 bits (ARP columns)."""
     return IPv4Address(value)
-
-
-def stored(address: Address) -> tuple[np.uint64, np.uint64]:
-    """An address as the table stores it, for comparing whole columns."""
-    high, low = halves(address)
-    return np.uint64(high), np.uint64(low)
