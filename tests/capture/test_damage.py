@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from tests.capture.made import (
+    START,
     block,
     enhanced,
     enhanced_body,
@@ -67,6 +68,23 @@ def test_a_capture_cut_at_any_byte_gives_all_there_is_and_tells_where_it_is_cut(
             assert len(got) == complete + 1
         elif begun and complete < len(whole) and size >= starts[0]:
             assert size - max(start for start in starts if start <= size) < 28, f"{size}: a part of a frame was thrown away"
+
+
+@pytest.mark.parametrize("size", [60, 2000, 60_000])
+@pytest.mark.parametrize("word", [struct.pack("<I", 240), struct.pack("<I", 16), bytes(4), struct.pack("<I", START), b"\x01"])
+def test_frames_full_of_one_number_are_not_taken_for_records(word: bytes, size: int) -> None:
+    made = [frame(number, size)._replace(data=(word * size)[:size]) for number in range(30)]
+    records = [record(one) for one in made]
+    capture = opened(pcap_header() + b"".join(records[:10]) + b"\xff" * 40 + b"".join(records[10:]))
+    assert read(capture) == made
+    assert damages(capture) == [(24 + 10 * (16 + size), 40)]
+
+
+def test_a_clock_that_is_set_while_the_file_is_broken_costs_no_frame() -> None:
+    before = [one._replace(ts=one.ts % 10**9) for one in frames(10)]
+    capture = opened(pcap_header() + b"".join(map(record, before)) + NOISE + b"".join(map(record, frames(10))))
+    assert read(capture) == before + frames(10)
+    assert damages(capture) == [(24 + 10 * 76, len(NOISE))]
 
 
 def test_the_text_of_a_cut_record_tells_its_number_what_it_claims_and_what_is_there() -> None:

@@ -14,7 +14,7 @@ from pathlib import PurePath
 import numpy as np
 import numpy.typing as npt
 
-from vxtool.capture.frames import Frames, Interface
+from vxtool.capture.frames import INDEX, OPAQUE, Frames, Interface
 from vxtool.capture.reader import BATCH, Capture, vantage_of
 
 __all__ = ["distinguish", "merge"]
@@ -81,7 +81,7 @@ class _Source:
             return False
         self._places += [self._interfaces.add(interface) for interface in frames.interfaces[len(self._places) :]]
         self.buffer = frames.buffer
-        self.index = frames.index.copy()
+        self.index = frames.index.view(OPAQUE).copy().view(INDEX)
         self.index["vantage"] = self._vantage
         self.index["interface"] = np.asarray(self._places, np.uint32)[frames.index["interface"]]
         self.keys = np.maximum(np.maximum.accumulate(frames.index["ts"]), self._latest)
@@ -106,7 +106,7 @@ def _interleave(sources: list[_Source], counts: list[int], vantages: tuple[str, 
     taken = [source.take(many) for source, many in zip(sources, counts, strict=True)]
     for start in range(0, len(order), BATCH):
         part = origin[start : start + BATCH]
-        index = np.empty(len(part), taken[0].dtype)
+        index = np.empty(len(part), INDEX)
         pieces: list[npt.NDArray[np.uint8]] = []
         size = 0
         for i, source in enumerate(sources):
@@ -117,7 +117,7 @@ def _interleave(sources: list[_Source], counts: list[int], vantages: tuple[str, 
             first = int(entries["offset"].min())
             last = int((entries["offset"] + entries["caplen"]).max())
             entries["offset"] += size - first
-            index[mine] = entries
+            index.view(OPAQUE)[mine] = entries.view(OPAQUE)
             pieces.append(source.buffer[first:last])
             size += last - first
         yield Frames(np.concatenate(pieces), index, interfaces.settle(), vantages)
