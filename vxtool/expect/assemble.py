@@ -1,18 +1,14 @@
-"""Facts become a Cluster: who is who, which source is believed, and what remains unknown.
+"""Facts become a Cluster: which source is believed about what, and what remains unknown.
 
-The hard part is that no document of Docker tells all of a node: `node inspect` has its id, name and address, `service ps` its name, `network inspect`
-neither (it lists the endpoints of whichever node was asked), and `network inspect -v` the tunnel address of each task. So a node is an equivalence
-class of everything that must be on one node (ids, names, addresses, the documents asked of it, the tasks and containers in them), and documents
-join classes. Joins are made in the order in which sources deserve belief; one that would give a node two ids or two addresses is refused and told.
+Who is who is found out in identity.py; here networks, endpoints, services and tasks are put together from documents that overlap. A node's own word
+about its endpoints counts more than the gossip's, newer more than older. Disagreements and gaps are told, never bridged by invention.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 
 from vxtool.model import (
     Address,
@@ -20,9 +16,9 @@ from vxtool.model import (
     Endpoint,
     EndpointKind,
     EndpointMode,
+    Mac,
     Network,
     Node,
-    NodeState,
     Orchestrator,
     Owner,
     Port,
@@ -35,58 +31,10 @@ from vxtool.model import (
     overlay_mtu,
 )
 
-from .docker import Attachment, Backend, Facts, NetworkFact, NodeFact, ServiceFact
+from .docker import Attachment, Backend, Facts, NetworkFact, ServiceFact
+from .identity import Identities, Token, words
 
 __all__ = ["assemble"]
-
-Token = tuple[str, object]
-"""(kind, value). Kinds: id, host, adv, vtep, hint, doc (position of a network inspect), ps, ctr, ep, task."""
-
-_ONE_PER_NODE = ("id", "host", "adv", "vtep")
-_MEANING = {"id": "node id", "host": "host name", "adv": "advertised address", "vtep": "data-path address"}
-
-
-class _Sameness:
-    """Union-find over tokens; a class never has two values of a kind that a node has once."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Token, Token] = {}
-        self._unique: dict[Token, dict[str, object]] = {}
-
-    def find(self, token: Token) -> Token:
-        parent = self._parent
-        if token not in parent:
-            parent[token] = token
-            self._unique[token] = {token[0]: token[1]} if token[0] in _ONE_PER_NODE else {}
-            return token
-        while parent[token] != token:
-            parent[token] = token = parent[parent[token]]
-        return token
-
-    def __contains__(self, token: Token) -> bool:
-        return token in self._parent
-
-    def get(self, token: Token, kind: str) -> object | None:
-        return self._unique[self.find(token)].get(kind)
-
-    def join(self, one: Token, other: Token) -> str | None:
-        """None when joined (or already one); else why not: the two values that exclude each other."""
-        a, b = self.find(one), self.find(other)
-        if a == b:
-            return None
-        of_a, of_b = self._unique[a], self._unique[b]
-        for kind, value in of_b.items():
-            if of_a.get(kind, value) != value:
-                return f"{_MEANING[kind]} {of_a[kind]} against {value}"
-        self._parent[b] = a
-        of_a.update(of_b)
-        return None
-
-    def classes(self) -> dict[Token, list[Token]]:
-        found: dict[Token, list[Token]] = {}
-        for token in self._parent:
-            found.setdefault(self.find(token), []).append(token)
-        return found
 
 
 @dataclass(slots=True)
@@ -97,7 +45,7 @@ class _Draft:
     ip: Address
     name: str
     owner: Owner
-    mac: object = None
+    mac: Mac | None = None
     ipv6: Address | None = None
     endpoint: str | None = None
     container: str | None = None
@@ -115,15 +63,12 @@ class _Assembly:
         self.notes = [*notes, *facts.notes]
         self.contradictions: list[str] = []
         self.missing: list[str] = []
-        self.same = _Sameness()
-        self.node_of: dict[Token, str] = {}  # root token -> node name
-        self.addresses_only: frozenset[Address] = frozenset()
         self.networks = self._networks()
-        self.task_ids = _prefixes(task for task in self._full_task_ids())
+        self.who = Identities(facts, self.networks)
+        self.ingress = {documents[-1].name for documents in self.networks.values() if documents[-1].ingress}
 
     def cluster(self) -> Cluster:
-        self._join_all()
-        nodes = self._nodes()
+        nodes = self.who.nodes
         drafts = self._endpoints()
         networks = self._describe_networks(nodes, drafts)
         services = self._services(drafts, networks)
@@ -138,10 +83,10 @@ class _Assembly:
             services=services,
             tasks=tasks,
             data_path_port=self.facts.data_path_port,
-            unassigned=self.addresses_only,
+            unassigned=self.who.unassigned,
             missing=_unique(self.missing),
-            contradictions=_unique(self.contradictions),
-            notes=_unique(self.notes),
+            contradictions=_unique([*self.who.contradictions, *self.contradictions]),
+            notes=_unique([*self.notes, *self.who.notes]),
         )
 
     # -- networks: one id per name, one document per network and node --------------------------------------------------
@@ -166,255 +111,16 @@ class _Assembly:
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
-    def _full_task_ids(self) -> Iterable[str]:
-        for documents in self.networks.values():
-            for fact in documents:
-                owners = [attachment.owner for attachment in fact.attachments]
-                owners += [backend.owner for load in fact.loads or () for backend in load.backends]
-                yield from (owner.task for owner in owners if owner.task)
-        yield from (task.id for task in self.facts.tasks if len(task.id) == 25)
-        yield from (container.task for container in self.facts.containers if container.task)
-
-    def _task(self, identity: str) -> Token:
-        """Tables cut ids to twelve characters unless told --no-trunc."""
-        return ("task", identity if len(identity) == 25 else self.task_ids.get(identity, identity))
-
-    def _join(self, one: Token, other: Token, source: str) -> None:
-        refused = self.same.join(one, other)
-        if refused:
-            self.contradictions.append(
-                f"{source}: {_show(other)} would be on the node of {_show(one)}, but that has another {refused}: believed the earlier source"
-            )
-
-    def _join_all(self) -> None:
-        facts, join = self.facts, self._join
-        hosts = self._hosts()
-        for node in facts.nodes:
-            if node.id is not None:
-                self.same.find(("id", node.id))
-                if node.advertise is not None:
-                    join(("id", node.id), ("adv", node.advertise), node.source)
-                if node.hostname is not None and hosts.get(node.hostname) == node.id:
-                    join(("id", node.id), ("host", node.hostname), node.source)
-        for container in facts.containers:
-            here: Token = ("ctr", container.id)
-            if container.node_id:
-                join(("id", container.node_id), here, container.source)
-            if container.task:
-                join(here, self._task(container.task), container.source)
-            for _, _, attachment in container.attachments:
-                if attachment.endpoint:
-                    join(here, ("ep", attachment.endpoint), container.source)
-        for task in facts.tasks:
-            if task.node_id:
-                join(("id", task.node_id), self._task(task.id), task.source)
-            if task.container:
-                join(self._task(task.id), ("ctr", task.container), task.source)
-        documents = [fact for group in self.networks.values() for fact in group]
-        documents.sort(key=lambda fact: fact.serial)
-        for fact in documents:
-            self._join_document(fact)
-        for fact in documents:
-            for load in fact.loads or ():
-                for backend in load.backends:
-                    self._join_backend(backend, fact.source)
-        for token in list(self.same.classes()):
-            vtep = self.same.get(token, "vtep")
-            # A node whose tunnels end where another address is advertised is rare; equal addresses are never two nodes.
-            if vtep is not None and ("adv", vtep) in self.same:
-                join(("vtep", vtep), ("adv", vtep), "the addresses")
-        for task in facts.tasks:
-            if task.hostname and (task.hostname not in hosts or hosts[task.hostname]):
-                join(("host", task.hostname), self._task(task.id), task.source)
-        for group in facts.together:
-            for container_id in group.containers:
-                full = self._container(container_id)
-                join(("ps", group.serial), ("ctr", full), group.source)
-            for identity in group.tasks:
-                join(("ps", group.serial), self._task(identity), group.source)
-        self._join_hints(documents)
-        for fact in documents:
-            for peer in fact.peers or ():
-                self.same.find(("adv", peer))
-                if ("vtep", peer) in self.same:
-                    join(("vtep", peer), ("adv", peer), fact.source)
-        self._join_the_last()
-
-    def _hosts(self) -> dict[str, str | None]:
-        """Host name -> id; None when several nodes that are up share a name, so that it tells nothing."""
-        ids: dict[str, dict[str, NodeState | None]] = {}
-        for node in self.facts.nodes:
-            if node.id is not None and node.hostname is not None:
-                states = ids.setdefault(node.hostname, {})
-                states[node.id] = node.state if node.state is not None else states.get(node.id)
-        found: dict[str, str | None] = {}
-        for hostname, states in ids.items():
-            # A machine that left and joined again stands in the list twice, its old self down.
-            up = [identity for identity, state in states.items() if state is not NodeState.DOWN] or list(states)
-            found[hostname] = up[0] if len(up) == 1 else None
-            if len(up) > 1:
-                self.notes.append(f"{len(up)} nodes are called {hostname}: tasks of which only that name is told have no known node")
-        return found
-
-    def _container(self, identity: str) -> str:
-        if len(identity) == 64:
-            return identity
-        return next((str(value) for kind, value in self.same._parent if kind == "ctr" and str(value).startswith(identity)), identity)
-
-    def _join_document(self, fact: NetworkFact) -> None:
-        doc: Token = ("doc", fact.serial)
-        self.same.find(doc)
-        for attachment in fact.attachments:
-            if attachment.container:
-                self._join(doc, ("ctr", attachment.container), fact.source)
-            if attachment.endpoint:
-                self._join(doc, ("ep", attachment.endpoint), fact.source)
-            if attachment.owner.task:
-                self._join(doc, self._task(attachment.owner.task), fact.source)
-            if attachment.owner.node_id:
-                self._join(doc, ("id", attachment.owner.node_id), fact.source)
-
-    def _join_backend(self, backend: Backend, source: str) -> None:
-        tokens: list[Token] = []
-        if backend.endpoint:
-            tokens.append(("ep", backend.endpoint))
-        if backend.owner.task:
-            tokens.append(self._task(backend.owner.task))
-        if backend.owner.node_id:
-            tokens.append(("id", backend.owner.node_id))
-        if backend.vtep is not None:
-            tokens.append(("vtep", backend.vtep))
-        for token in tokens[1:]:
-            self._join(tokens[0], token, source)
-
-    def _join_hints(self, documents: list[NetworkFact]) -> None:
-        """A file's name is believed last, and silently not when it contradicts what documents say."""
-        hostnames = {str(value) for kind, value in self.same._parent if kind == "host"} | {n.hostname for n in self.facts.nodes if n.hostname}
-        tells = _distinctive(hostnames)
-        names = {part for group in self.networks.values() for part in _words(group[-1].name)}
-        self.hinted: dict[str, str] = {}  # hint -> what it was taken for
-
-        def token(hint: str) -> Token | None:
-            words = _words(hint)
-            named = {tells[word] for word in words if word in tells}
-            if len(named) == 1:
-                return ("host", named.pop())
-            if hostnames:
-                return None
-            stem = _words(hint.rsplit("/", 1)[-1])
-            left = [word for word in stem if word not in names and word not in _FILE_WORDS]
-            return ("hint", "-".join(left)) if left and len(left) < len(stem) else None
-
-        self.hint_token = token
-        for fact in documents:
-            hint = token(fact.hint) if fact.hint else None
-            if hint is None or self.same.find(hint) == self.same.find(("doc", fact.serial)):
-                continue
-            if self.same.join(("doc", fact.serial), hint) is None:
-                self.notes.append(f"{fact.source}: taken for the inspect of node {hint[1]}, from the file's name")
-            else:
-                self.notes.append(
-                    f"{fact.source}: not believed to be of node {hint[1]}, although its file's name says so: its contents are on another"
-                )
-        for group in self.facts.together:
-            hint = token(group.hint) if group.hint else None
-            if hint is not None:
-                self.same.join(("ps", group.serial), hint)
-        for absent in self.facts.absent:
-            hint = token(absent.hint) if absent.hint else None
-            if hint is not None:
-                self.same.find(hint)
-
-    def _join_the_last(self) -> None:
-        """One node without an address and one address without a node belong together, when all nodes are known."""
-        if not self.facts.all_nodes:
-            return
-        classes = self.same.classes()
-        kinds = {root: {kind for kind, _ in tokens} for root, tokens in classes.items()}
-        nameless = [root for root, has in kinds.items() if has & {"adv", "vtep"} and not has & {"id", "host"}]
-        homeless = [root for root, has in kinds.items() if has & {"id", "host"} and not has & {"adv", "vtep"}]
-        if len(nameless) == len(homeless) == 1 and self.same.join(homeless[0], nameless[0]) is None:
-            self.notes.append("one node without an address and one address without a node were left: taken for each other's")
-
-    def _nodes(self) -> tuple[Node, ...]:
-        told = self.facts.nodes
-        classes = self.same.classes()
-        named: list[tuple[str, Token, dict[str, list[object]]]] = []
-        peers: list[tuple[Token, dict[str, list[object]]]] = []
-        for root, tokens in classes.items():
-            kinds: dict[str, list[object]] = {}
-            for kind, value in tokens:
-                kinds.setdefault(kind, []).append(value)
-            if kinds.keys() & {"id", "host", "hint"} or (kinds.keys() & {"ep", "ctr"} and kinds.keys() & {"doc", "ps", "vtep"}):
-                named.append(("", root, kinds))
-            elif kinds.keys() & {"adv", "vtep"}:
-                peers.append((root, kinds))
-        without = sum(not (kinds.keys() & {"adv", "vtep"}) for _, _, kinds in named)
-        if without == 0:
-            named += [("", root, kinds) for root, kinds in peers]
-        else:
-            self.addresses_only = frozenset(
-                value
-                for _, kinds in peers
-                for value in (*kinds.get("adv", ()), *kinds.get("vtep", ()))
-                if isinstance(value, (IPv4Address, IPv6Address))
-            )
-        nodes: list[Node] = []
-        taken: Counter[str] = Counter()
-        unnamed = 0
-        by_hostname = Counter(node.hostname for node in _latest_nodes(told).values() if node.hostname)
-        latest = _latest_nodes(told)
-        for _, root, kinds in sorted(named, key=lambda entry: _rank(entry[2])):
-            identity = _only(kinds, "id")
-            fact = latest.get(identity) if identity else None
-            hostname = fact.hostname if fact else _only(kinds, "host")
-            address = _address(*kinds.get("vtep", ()), *kinds.get("adv", ()))
-            name = hostname if hostname and by_hostname[hostname] <= 1 else None
-            name = name or _only(kinds, "hint") or identity or (str(address) if address else None)
-            if name is None:
-                unnamed += 1
-                name = f"unnamed-{unnamed}"
-            taken[name] += 1
-            if taken[name] > 1:
-                name = f"{name}#{taken[name]}"
-            advertise = _address(*kinds.get("adv", ()))
-            vtep = _address(*kinds.get("vtep", ()))
-            derived = frozenset({"data_path"} if vtep is None and advertise is not None else ())
-            nodes.append(
-                Node(
-                    name=name,
-                    id=identity,
-                    hostname=hostname,
-                    advertise=advertise,
-                    data_path=vtep or advertise,
-                    role=fact.role if fact else None,
-                    availability=fact.availability if fact else None,
-                    state=fact.state if fact else None,
-                    labels=fact.labels if fact else {},
-                    derived=derived,
-                )
-            )
-            self.node_of[root] = name
-        return tuple(sorted(nodes, key=lambda node: node.name))
-
-    def _node(self, *tokens: Token) -> str | None:
-        for token in tokens:
-            if token in self.same:
-                name = self.node_of.get(self.same.find(token))
-                if name is not None:
-                    return name
-        return None
-
     # -- endpoints -----------------------------------------------------------------------------------------------------
 
     def _effective(self, documents: list[NetworkFact]) -> dict[Token, NetworkFact]:
         """Per node the newest document of one network; of the same age the verbose one, which sorts behind."""
         newest: dict[Token, NetworkFact] = {}
         for fact in sorted(documents, key=lambda fact: fact.serial):
-            root = self.same.find(("doc", fact.serial))
+            root = self.who.same.find(("doc", fact.serial))
             older = newest.get(root)
             if older is not None and {_key(a) for a in older.attachments} != {_key(a) for a in fact.attachments}:
-                node = self.node_of.get(root, "one node")
+                node = self.who.node_of.get(root, "one node")
                 self.contradictions.append(
                     f"endpoints of network {fact.name} on {node}: {older.source} and {fact.source} differ: believed the latter, the newer"
                 )
@@ -430,15 +136,15 @@ class _Assembly:
             own: dict[str, _Draft] = {}
             effective = self._effective(documents)
             for root, fact in effective.items():
-                if root in self.node_of:
-                    complete.add(self.node_of[root])
+                if root in self.who.node_of:
+                    complete.add(self.who.node_of[root])
                 for attachment in fact.attachments:
                     draft = _from_attachment(attachment, name, ("doc", fact.serial))
                     own[_key(attachment)] = draft
             for absent in self.facts.absent:
-                token = self.hint_token(absent.hint) if absent.hint else None
-                node = self._node(token) if token else None
-                if node is not None and set(_words(name)) <= set(_words(absent.hint)) and node not in complete:
+                token = self.who.hint_token(absent.hint) if absent.hint else None
+                node = self.who.node(token) if token else None
+                if node is not None and set(words(name)) <= set(words(absent.hint)) and node not in complete:
                     complete.add(node)
                     self.notes.append(f"{absent.source}: empty: node {node} does not have network {name}")
             self._add_containers(own, identity, name)
@@ -458,7 +164,7 @@ class _Assembly:
 
     def _add_backends(self, own: dict[str, _Draft], documents: list[NetworkFact], network: str, complete: set[str]) -> None:
         by_address = {(draft.name, draft.ip): draft for draft in own.values()}
-        believed: dict[str, frozenset[str]] = {}
+        believed: tuple[str, frozenset[str]] | None = None
         for fact in sorted(documents, key=lambda fact: -fact.serial):
             if fact.loads is None:
                 continue
@@ -466,7 +172,7 @@ class _Assembly:
                 for backend in load.backends:
                     key = backend.endpoint or f"{backend.name} {backend.ip}"
                     known = own.get(key) or by_address.get((backend.name, backend.ip))
-                    node = self._node(*_backend_tokens(backend, self._task))
+                    node = self.who.node(*_backend_tokens(backend))
                     if known is not None:
                         if known.ip != backend.ip:
                             self.contradictions.append(
@@ -479,19 +185,14 @@ class _Assembly:
                             "but that node's own inspect does not have it: believed the node"
                         )
                         continue
-                    draft = _Draft(
-                        network, backend.ip, backend.name, backend.owner, endpoint=backend.endpoint, tokens=_backend_tokens(backend, self._task)
-                    )
+                    draft = _Draft(network, backend.ip, backend.name, backend.owner, endpoint=backend.endpoint, tokens=_backend_tokens(backend))
                     own[key] = by_address[(backend.name, backend.ip)] = draft
             view = frozenset(backend.endpoint or backend.name for load in fact.loads for backend in load.backends)
-            node = self._node(("doc", fact.serial)) or fact.source
-            for other, seen in believed.items():
-                if seen != view:
-                    self.contradictions.append(
-                        f"tasks of network {network}: {node} and {other} list different ones ({len(view)} and {len(seen)}): all of them are taken"
-                    )
-                    break
-            believed.setdefault(node, view)
+            node = self.who.node(("doc", fact.serial)) or fact.source
+            if believed is not None and believed[1] != view:
+                counts = f"{len(view)} and {len(believed[1])}"
+                self.contradictions.append(f"tasks of network {network}: {node} and {believed[0]} list different ones ({counts}): all are taken")
+            believed = believed or (node, view)
 
     def _add_task_addresses(self, drafts: list[_Draft]) -> None:
         known = {(draft.network, draft.owner.task) for draft in drafts if draft.owner.task}
@@ -502,10 +203,10 @@ class _Assembly:
                 continue
             for network_id, address in task.addresses:
                 network = names.get(network_id)
-                token = self._task(task.id)
+                token = self.who.task(task.id)
                 if network is None or (network, token[1]) in known:
                     continue
-                if self._node(token) in self.complete.get(network, ()):
+                if self.who.node(token) in self.complete.get(network, ()):
                     continue
                 known.add((network, task.id))
                 service = task.service or services.get(task.service_id or "")
@@ -515,9 +216,7 @@ class _Assembly:
                 drafts.append(_Draft(network, address, name, owner, container=task.container, tokens=[token]))
 
     def _finish(self, draft: _Draft, networks: Mapping[str, Network]) -> Endpoint:
-        from vxtool.model import Mac
-
-        mac = draft.mac if isinstance(draft.mac, Mac) else None
+        mac = draft.mac
         derived: frozenset[str] = frozenset()
         if mac is None and networks[draft.network].driver == "overlay":
             mac = overlay_mac(draft.ip)
@@ -528,7 +227,7 @@ class _Assembly:
             ip=draft.ip,
             name=draft.name,
             mac=mac,
-            node=self._node(*draft.tokens),
+            node=self.who.node(*draft.tokens),
             kind=draft.owner.kind,
             service=draft.owner.service,
             task=draft.owner.task,
@@ -545,7 +244,7 @@ class _Assembly:
         everyone = frozenset(node.name for node in nodes)
         occupied: dict[str, set[str]] = {}
         for draft in drafts:
-            node = self._node(*draft.tokens)
+            node = self.who.node(*draft.tokens)
             if node is not None:
                 occupied.setdefault(draft.network, set()).add(node)
         for identity, documents in self.networks.items():
@@ -557,7 +256,7 @@ class _Assembly:
                             f"{attribute} of network {fact.name}: {older.source} and {fact.source} differ: believed the latter, the newer"
                         )
             peers = frozenset[Address]().union(*(document.peers for document in documents if document.peers))
-            mapped = {self._node(("adv", peer)) for peer in peers}
+            mapped = {self.who.node(("adv", peer)) for peer in peers}
             members = frozenset(name for name in mapped if name is not None) if peers and None not in mapped else None
             complete = frozenset(self.complete.get(fact.name, ()))
             here = complete & occupied.get(fact.name, set())
@@ -594,18 +293,18 @@ class _Assembly:
     def _networks_only_named(self, networks: dict[str, Network]) -> None:
         """Networks of which only a service's specification or virtual address tells: a name or id, perhaps the subnet."""
         known = {network.id for network in networks.values()} | set(networks)
-        self.stubs: dict[str, str] = {}
         for service in self.facts.services:
             targets = {target for target, _ in service.targets or ()}
             for network, interface in service.vips:
                 if network in known:
                     continue
-                mesh = service.targets is not None and network not in targets and not any(n.ingress for n in networks.values())
+                mesh = service.targets is not None and network not in targets and not self.ingress
                 name = "ingress" if mesh and "ingress" not in networks else network
                 subnet = ip_network(interface.network)
                 derived = frozenset({"subnets", "mtu"} | ({"ingress", "name"} if mesh else set()))
                 networks[name] = Network(name, id=network, subnets=(Subnet(subnet),), ingress=mesh, mtu=overlay_mtu(False), derived=derived)
-                self.stubs[network] = name
+                if mesh:
+                    self.ingress.add(name)
                 known.add(network)
             for target in targets - known:
                 networks[target] = Network(target, id=target)
@@ -627,7 +326,14 @@ class _Assembly:
                         loads.setdefault(load.name, []).append((document.name, load.vip, load.ports))
         names = set(facts) | set(loads) | {draft.owner.service for draft in drafts if draft.owner.service}
         names |= {task.service for task in self.facts.tasks if task.service}
-        return tuple(self._service(name, facts.get(name, []), loads.get(name, []), named, drafts) for name in sorted(name for name in names if name))
+        inside: dict[str, set[str]] = {}
+        for draft in drafts:
+            if draft.owner.service:
+                inside.setdefault(draft.owner.service, set()).add(draft.network)
+        return tuple(
+            self._service(name, facts.get(name, []), loads.get(name, []), named, inside.get(name, set()))
+            for name in sorted(name for name in names if name)
+        )
 
     def _service(
         self,
@@ -635,7 +341,7 @@ class _Assembly:
         facts: list[ServiceFact],
         loads: list[tuple[str, Address | None, tuple[Port, ...]]],
         named: Mapping[str, str],
-        drafts: list[_Draft],
+        inside: set[str],
     ) -> Service:
         best = max(facts, key=lambda fact: fact.version, default=None)
         for fact in facts:
@@ -657,8 +363,8 @@ class _Assembly:
         if mode is None and (vips or loads):
             mode, derived = (EndpointMode.VIP if vips else EndpointMode.DNSRR), derived | {"endpoint_mode"}
         aliases: tuple[tuple[str, str], ...] = ()
-        placed = [network for network, _, _ in loads if not self._is_ingress(network)]
-        placed += sorted({draft.network for draft in drafts if draft.owner.service == name and not self._is_ingress(draft.network)})
+        placed = [network for network, _, _ in loads if network not in self.ingress]
+        placed += sorted(network for network in inside if network not in self.ingress)
         if best is not None and best.targets is not None:
             placed = [named.get(target, target) for target, _ in best.targets]
             aliases = tuple((named.get(target, target), alias) for target, given in best.targets for alias in given)
@@ -675,19 +381,16 @@ class _Assembly:
             derived=derived,
         )
 
-    def _is_ingress(self, network: str) -> bool:
-        return any(documents[-1].ingress for documents in self.networks.values() if documents[-1].name == network)
-
     def _tasks(self, drafts: list[_Draft], services: tuple[Service, ...]) -> tuple[Task, ...]:
         names = self._service_names()
         found: dict[str, Task] = {}
         for fact in self.facts.tasks:
-            identity = str(self._task(fact.id)[1])
+            identity = str(self.who.task(fact.id)[1])
             task = Task(
                 id=identity,
                 service=fact.service or names.get(fact.service_id or ""),
                 slot=fact.slot,
-                node=self._node(("task", identity)),
+                node=self.who.node(("task", identity)),
                 desired=fact.desired,
                 observed=fact.observed,
                 container=fact.container,
@@ -698,7 +401,7 @@ class _Assembly:
         for draft in drafts:
             if draft.owner.task is None:
                 continue
-            known = found.get(draft.owner.task) or Task(draft.owner.task, node=self._node(*draft.tokens))
+            known = found.get(draft.owner.task) or Task(draft.owner.task, node=self.who.node(*draft.tokens))
             found[draft.owner.task] = replace(
                 known,
                 service=known.service or draft.owner.service,
@@ -716,10 +419,11 @@ class _Assembly:
             tell("the list of nodes: neither `docker node inspect` nor `docker node ls` was given")
         for node in nodes:
             if node.vtep is None:
-                among = f"; perhaps one of {', '.join(sorted(map(str, self.addresses_only)))}" if self.addresses_only else ""
+                among = f"; perhaps one of {', '.join(sorted(map(str, self.who.unassigned)))}" if self.who.unassigned else ""
                 tell(f"address of node {node.name}: no `docker node inspect` of it was given{among}")
+        seen = {documents[-1].name for documents in self.networks.values()}
         for name, network in sorted(networks.items()):
-            if name not in {documents[-1].name for documents in self.networks.values()}:
+            if name not in seen:
                 tell(f"network {name}: no inspect of it was given, so its VNI and endpoints are not known")
                 continue
             if network.complete:
@@ -735,38 +439,12 @@ class _Assembly:
         for service in services:
             if service.name not in inspected:
                 tell(f"ports and wanted replicas of service {service.name}: no `docker service inspect` of it was given")
+        scheduled = {task.service for task in tasks if task.desired is not None}
         for service in services:
-            if not any(task.service == service.name and task.desired is not None for task in tasks):
+            if service.name not in scheduled:
                 tell(f"desired state of the tasks of service {service.name}: no `docker service ps` of it was given")
         if self.facts.data_path_port is None:
             tell("the data-path port: only `docker info` of a manager tells it; 4789 is the default")
-
-
-_FILE_WORDS = frozenset({"inspect", "inspectv", "v", "verbose", "network", "networks", "net", "docker", "json", "ps", "node"})
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[^0-9A-Za-z]+", text.lower()) if word]
-
-
-def _distinctive(hostnames: Iterable[str]) -> dict[str, str]:
-    """Words of host names that occur in one of them only: vm1 of sathish-vm1 and sathish-vm2."""
-    holders: dict[str, set[str]] = {}
-    for hostname in hostnames:
-        for word in _words(hostname):
-            holders.setdefault(word, set()).add(hostname)
-    return {word: next(iter(names)) for word, names in holders.items() if len(names) == 1}
-
-
-def _prefixes(identities: Iterable[str]) -> dict[str, str]:
-    """The first twelve characters of each id, where they tell it."""
-    found: dict[str, str] = {}
-    twice: set[str] = set()
-    for identity in identities:
-        short = identity[:12]
-        if found.setdefault(short, identity) != identity:
-            twice.add(short)
-    return {short: identity for short, identity in found.items() if short not in twice}
 
 
 def _key(attachment: Attachment) -> str:
@@ -787,7 +465,7 @@ def _from_attachment(attachment: Attachment, network: str, token: Token) -> _Dra
     )
 
 
-def _backend_tokens(backend: Backend, task: object) -> list[Token]:
+def _backend_tokens(backend: Backend) -> list[Token]:
     tokens: list[Token] = []
     if backend.endpoint:
         tokens.append(("ep", backend.endpoint))
@@ -796,28 +474,6 @@ def _backend_tokens(backend: Backend, task: object) -> list[Token]:
     if backend.vtep is not None:
         tokens.append(("vtep", backend.vtep))
     return tokens
-
-
-def _latest_nodes(facts: list[NodeFact]) -> dict[str, NodeFact]:
-    """One fact per node id; `node inspect` tells more than `node ls`, so gaps of a later fact are filled from earlier ones."""
-    found: dict[str, NodeFact] = {}
-    for fact in facts:
-        identity = fact.id
-        if identity is None:
-            continue
-        known = found.get(identity)
-        if known is not None:
-            fact = replace(
-                fact,
-                hostname=fact.hostname or known.hostname,
-                advertise=fact.advertise or known.advertise,
-                role=fact.role or known.role,
-                availability=fact.availability or known.availability,
-                state=fact.state or known.state,
-                labels=fact.labels or known.labels,
-            )
-        found[identity] = fact
-    return found
 
 
 def _merged(one: Task, other: Task) -> Task:
@@ -832,24 +488,6 @@ def _merged(one: Task, other: Task) -> Task:
         addresses=other.addresses or one.addresses,
         error=other.error or one.error,
     )
-
-
-def _only(kinds: Mapping[str, list[object]], kind: str) -> str | None:
-    values = kinds.get(kind)
-    return str(values[0]) if values else None
-
-
-def _address(*values: object) -> Address | None:
-    return next((value for value in values if isinstance(value, (IPv4Address, IPv6Address))), None)
-
-
-def _rank(kinds: Mapping[str, list[object]]) -> tuple[str, str, str, str]:
-    return (_only(kinds, "host") or "~", _only(kinds, "hint") or "~", _only(kinds, "id") or "~", min(map(str, kinds.get("ep", ["~"]))))
-
-
-def _show(token: Token) -> str:
-    kind, value = token
-    return f"{_MEANING.get(kind, {'ctr': 'container', 'ep': 'endpoint', 'doc': 'document', 'ps': '`docker ps`'}.get(kind, kind))} {str(value)[:25]}"
 
 
 def _unique(sentences: list[str]) -> tuple[str, ...]:

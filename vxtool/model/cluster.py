@@ -449,17 +449,23 @@ class Cluster:
         service wants; a stated list of backends (EndpointSlice) is complete when each address has an endpoint.
         """
         known = self.service_by_name.get(service)
-        inside = self.endpoints_of_network.get(network, ())
         if known is not None and known.backends is not None:
-            wanted = set(known.backends)
-            found = tuple(endpoint for endpoint in inside if wanted.intersection(endpoint.addresses))
-            return Backends(found, complete={address for endpoint in found for address in endpoint.addresses} >= wanted)
-        found = tuple(
-            endpoint for endpoint in inside if endpoint.service == service and endpoint.kind is EndpointKind.TASK and self._serves(endpoint)
-        )
+            stated = (self._endpoints_in_network.get((network, address), ()) for address in known.backends)
+            found = tuple(dict.fromkeys(endpoint for endpoints in stated for endpoint in endpoints))
+            return Backends(found, complete={address for endpoint in found for address in endpoint.addresses} >= set(known.backends))
+        found = tuple(endpoint for endpoint in self._tasks_in_network.get((network, service), ()) if self._serves(endpoint))
         declared = self.network_by_name.get(network)
         counted = known is not None and known.mode is ServiceMode.REPLICATED and known.replicas == len(found)
         return Backends(found, complete=counted or (declared is not None and (declared.complete or declared.tasks_complete)))
+
+    @cached_property
+    def _endpoints_in_network(self) -> Mapping[tuple[str, Address], tuple[Endpoint, ...]]:
+        return _group(((endpoint.network, ip), endpoint) for endpoint in self.endpoints for ip in endpoint.addresses)
+
+    @cached_property
+    def _tasks_in_network(self) -> Mapping[tuple[str, str], tuple[Endpoint, ...]]:
+        tasks = ((endpoint.network, endpoint.service, endpoint) for endpoint in self.endpoints if endpoint.kind is EndpointKind.TASK)
+        return _group(((network, service), endpoint) for network, service, endpoint in tasks if service is not None)
 
     def _serves(self, endpoint: Endpoint) -> bool:
         task = self.task_by_id.get(endpoint.task) if endpoint.task is not None else None
