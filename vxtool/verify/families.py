@@ -6,7 +6,7 @@ from importlib import import_module
 
 __all__ = ["FAMILIES", "load_all"]
 
-FAMILIES = ("encapsulation", "segments", "mesh", "names", "vantages")
+FAMILIES = ("encapsulation", "segments", "reach", "mesh", "names", "vantages")
 
 
 def load_all() -> None:

@@ -1,8 +1,8 @@
 """Taking turns: how often each backend was chosen by one node's balancer, in stretches during which the backends did not change.
 
 Knows that IPVS rr goes round its table, so that in any unbroken stretch the counts of any two backends differ by at most 1, whoever the clients are;
-refuses to know how a deviation is reported. A backend on the entry node itself is not visible on the underlay: such local ones are known only as a sum, the client
-connections that went nowhere else, unless a capture inside the backend's or the balancer's sandbox is given.
+refuses to know how a deviation is reported. A backend on the entry node itself is not visible on the underlay: such local ones are known only as a
+sum, the client connections that went nowhere else, unless a capture inside the backend's or the balancer's sandbox is given.
 
 Counts are intervals: the first number is what was surely chosen in the stretch, the second adds what may have been (a client that used its port again
 while IPVS remembered it, a conversation older than the capture, frames at the edges of captures whose clocks may differ).
@@ -146,7 +146,7 @@ class _Sight:
             balancer = cluster.load_balancers.get((network, entry))
             if balancer is not None and balancer.ip in tasks:
                 inside.add(tasks[balancer.ip])
-        base = inside or own or {capture for captures in nodes.values() for capture in captures} or group
+        base = inside or own or {*(capture for captures in nodes.values() for capture in captures), *tasks.values()} or group
         first, last = [whole[capture][0] for capture in base], [whole[capture][1] for capture in base]
         joint = bool(inside or own)  # several captures at one place add up, captures at several places share only what they have in common
         span = (min(first), max(last)) if joint else (max(first), min(last))
@@ -171,7 +171,7 @@ def _task_addresses(case: Case, capture: int, network: str) -> set[Address]:
     endpoint = case.vantages[capture].endpoint
     if endpoint is None:
         return set()
-    same = {
+    return {
         other.ip
         for cluster in case.clusters
         for other in cluster.endpoints_of_network.get(network, ())
@@ -180,7 +180,6 @@ def _task_addresses(case: Case, capture: int, network: str) -> set[Address]:
         or (other.kind is endpoint.kind and other.name == endpoint.name)
         if other.node == endpoint.node
     }
-    return same
 
 
 def _overlapping(whole: Mapping[int, tuple[int, int]]) -> list[frozenset[int]]:
