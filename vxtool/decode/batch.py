@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vxtool.capture.frames import Frames
+from vxtool.decode.columns import ROW
 
 __all__ = ["Batch"]
+
+_OPAQUE = np.dtype((np.void, ROW.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +27,5 @@ class Batch:
 
     def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Batch:
         """The frames and rows that `keep` (a mask, positions or a slice) names."""
-        return Batch(self.frames.select(keep), self.rows[keep])
+        # Copied as opaque records: NumPy copies a structured array field by field, at twenty times the cost.
+        return Batch(self.frames.select(keep), self.rows.view(_OPAQUE)[keep].view(ROW))
