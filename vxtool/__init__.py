@@ -1,0 +1,38 @@
+"""vxtool: decode captures of VXLAN overlays, and verify them against what the cluster should be.
+
+    vxtool.decode("node1.pcap")         a pandas DataFrame, one row a frame
+    vxtool.iter_frames("node1.pcap")    the same in batches of NumPy rows, any size in bounded memory
+    vxtool.reference("node1.pcap")      the same rows read through scapy, to check the first two
+
+Everything is imported when it is first asked for: `import vxtool` loads nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vxtool.api import decode as decode
+    from vxtool.api import iter_frames as iter_frames
+    from vxtool.api import reference as reference
+
+__all__ = ["__version__", "decode", "iter_frames", "reference"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "decode":
+        # A package of that name exists too. It is callable (see its __init__.py), so that both meanings hold whatever was imported first.
+        import vxtool.decode
+
+        return vxtool.decode
+    if name in ("iter_frames", "reference"):
+        from vxtool import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,148 @@
+"""The command line: `vxtool VERB ...`, one file a verb.
+
+Knows how errors and exit codes look; each verb is imported when it is asked for, so that `vxtool --help` loads nothing but click.
+
+Exit codes, everywhere: 0 fine; 1 damage in the file, or a failing check; 2 nothing could be done. 130: interrupted (128 + SIGINT, as shells count).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from vxtool import __version__
+from vxtool.errors import VxtoolError
+
+__all__ = ["Program", "main", "vxtool"]
+
+NOTHING_DONE = 2
+INTERRUPTED = 130
+TRACEBACK = "VXTOOL_TRACEBACK"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Where a verb lives, and what the list of verbs says of it."""
+
+    module: str
+    about: str
+
+
+VERBS: Mapping[str, Verb] = {
+    "decode": Verb("vxtool.cli.decode", "Show what captures hold: outer headers, tunnels, inner headers, names."),
+    "columns": Verb("vxtool.cli.columns", "List the columns that --where, --columns and the outputs know."),
+    "completion": Verb("vxtool.cli.completion", "Print the completion script of a shell."),
+}
+
+
+class Program(click.Group):
+    """The group of verbs, and the one place where an error becomes a sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(VERBS[cmd_name].module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.about) for name, verb in VERBS.items()])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any) -> NoReturn:
+        extra.pop("standalone_mode", None)
+        sys.exit(self._run(args, prog_name or "vxtool", extra))
+
+    def _run(self, args: Sequence[str] | None, prog_name: str, extra: Mapping[str, Any]) -> int:
+        # NumPy's linear algebra, which no verb needs, starts a thread per core at import: 60 ms that are felt with every small capture.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        try:
+            code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+            return NOTHING_DONE
+        except click.ClickException as error:
+            place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else prog_name
+            return _fail(
+                f"{place}: {_sentence(error.format_message())}", hint=f" (see {place} --help)" if isinstance(error, click.UsageError) else ""
+            )
+        except VxtoolError as error:
+            return _fail(f"{prog_name}: {error}")
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read our output has seen enough (| head). What is still buffered has nowhere to go.
+            _drop_stdout()
+            return 0
+        except OSError as error:
+            if error.errno is None or os.environ.get(TRACEBACK):
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{prog_name}: {where}{(error.strerror or str(error)).lower()}")
+        except MemoryError:
+            return _fail(f"{prog_name}: the memory is exhausted; --where, --columns or --limit make the result smaller")
+        except Exception as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            return _fail(
+                f"{prog_name}: this should not have happened ({what}); please report it, with what the same command says under {TRACEBACK}=1"
+            )
+
+
+def _sentence(text: str) -> str:
+    """Click's message in our form: one line, no capital, no full stop."""
+    text = " ".join(text.split()).removesuffix(".").replace(". (Did", " (did").replace(". Did", "; did")
+    return text[:1].lower() + text[1:]
+
+
+def _fail(text: str, hint: str = "") -> int:
+    """Tells it on stderr. The text may quote a file name or an argument: nothing in it reaches the terminal as a control character."""
+    line = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+    click.echo(f"{line}{hint}", err=True)
+    return NOTHING_DONE
+
+
+def _drop_stdout() -> None:
+    """Points stdout at nothing, so that the interpreter's own flush at exit does not complain."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+    except (OSError, ValueError):  # a stdout without a file descriptor needs none of this
+        pass
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 fine; 1 damage in a file, or a failing check; 2 nothing could be done.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="vxtool", message="%(prog)s %(version)s")
+def vxtool() -> None:
+    """See, in captures, what a VXLAN overlay really does.
+
+    \b
+    vxtool decode node1.pcap                      one line a frame, outer and inner
+    vxtool decode --summary node1.pcap            networks, VTEP pairs, talkers, checksums
+    tcpdump -i eth0 -w - | vxtool decode -        live
+    vxtool decode --help                          everything else
+
+    `vxtool completion --help` tells how to have options completed by the shell.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The `vxtool` command. Never returns: it ends with the exit code of the module's docstring."""
+    vxtool.main(arguments, "vxtool")
