@@ -80,12 +80,13 @@ class Raw:
 
     def peek(self, count: int) -> bytes:
         """The first bytes, fewer only if the file is shorter; they will be read again."""
-        room = bytearray(count)
+        # A small read would leave bytes in Python's own buffer of a pipe, and a larger one after it then waits for more, readinto1 or not.
+        room = bytearray(PIECE)
         have = 0
         while have < count and (more := self.readinto(memoryview(room)[have:])):
             have += more
         self._head = bytes(room[:have])
-        return self._head
+        return self._head[:count]
 
     def pieces(self) -> Iterator[bytes]:
         room = bytearray(PIECE)
