@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vxtool.decode.columns import CHECKSUM_CLASSES, FRAGMENTS, HAVE, HEADER_HAVE, LAYERS, STOPS, TUNNELS
+from vxtool.decode.columns import CHECKSUM_CLASSES, FRAGMENTS, HEADER_HAVE, LAYERS, STOPS, TUNNELS
 from vxtool.model import Address
 from vxtool.verify.case import TALK_COLUMNS, Case, Talk
 from vxtool.verify.check import check
@@ -468,13 +468,16 @@ def outer_fragments(case: Case) -> Iterator[Finding]:
     found = False
     for node, address, count, rows in _senders(case, first):
         found = True
+        targets, peers = _targets(case, first, address), _targets(case, table["tunnel"] != 0, address)
+        one_path = len(targets) == 1 and len(peers) > 1
         hops = {int(value) for value in np.unique(table["outer_ttl"][list(rows)])}
         itself = hops <= set(INITIAL_TTLS)
         largest = int(table["wirelen"][list(rows)].max())
         yield failed(
-            f"{count:,} VXLAN datagrams from {node} travel in fragments, cut by {'the node itself' if itself else 'a router on the way'}",
-            subject=str(address),
-            nodes=case.nodes_of(address),
+            f"{count:,} VXLAN datagrams from {node}{f' to {case.node_name(targets[0])}' if one_path else ''} travel in fragments, "
+            f"cut by {'the node itself' if itself else 'a router on the way'}",
+            subject=f"{address} -> {targets[0]}" if one_path else str(address),
+            nodes=case.nodes_of(*targets, address) if one_path else case.nodes_of(address),
             rows=rows,
             expected="whole datagrams",
             seen=f"first pieces of {largest:,} bytes with TTL {', '.join(map(str, sorted(hops)))}",
@@ -488,16 +491,28 @@ def outer_fragments(case: Case) -> Iterator[Finding]:
         yield passed(f"{count:,} tunnel frames, none of them a fragment") if count else unknown("no tunnel frame", needs=_NO_TUNNEL)
 
 
+def _targets(case: Case, rows: Mask, sender: Address | None) -> list[Address]:
+    """The outer destinations of a sender's rows."""
+    table = case.table
+    if sender is None:
+        return []
+    high, low = case.stored(sender)
+    mine = rows & (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
+    groups = case.group(mine, table["outer_ip_dst_hi"], table["outer_ip_dst_lo"])
+    return [address for head in groups.heads.tolist() if (address := case.address("outer_ip_dst", head)) is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Sizes:
     """What became of packets from one node to another, by size of the inner IP packet."""
 
     passed: int  # largest that was answered or acknowledged; 0: none was
-    lost: tuple[int, ...]  # sizes of those that never were, although sent twice or more
+    lost: tuple[int, ...]  # sizes of those larger ones that never were
     rows: tuple[int, ...]
 
 
 MTU_COLUMNS = (
+    "outer_frag",
     *TALK_COLUMNS,
     *CONNECTION_COLUMNS,
     "inner_ip_len",
@@ -533,7 +548,7 @@ MTU_COLUMNS = (
 )
 def sizes(case: Case) -> Iterator[Finding]:
     count = int((case.table["tunnel"] != 0).sum())
-    findings = [*_told_by_routers(case), *_black_holes(case), *_against_underlay(case), *_against_network(case)]
+    findings = [*_told_by_routers(case), *_told_inside(case), *_black_holes(case), *_against_underlay(case), *_against_network(case)]
     yield from findings
     if not findings:
         lengths = case.table["inner_ip_len"][(case.table["tunnel"] != 0)]
@@ -565,47 +580,71 @@ def _told_by_routers(case: Case) -> Iterator[Finding]:
         )
 
 
+def _told_inside(case: Case) -> Iterator[Finding]:
+    """'Fragmentation needed' about an inner packet, told to a task by its own node's tunnel end in the name of the destination."""
+    table = case.table
+    about = table.have("quoted") & table.have("icmp_mtu") & (table["icmp_mtu"] > 0)
+    seen: set[tuple[str, int]] = set()
+    for row in np.flatnonzero(about).tolist():
+        source, target = case.quoted("quoted_ip_src", row), case.quoted("quoted_ip_dst", row)
+        for cluster in case.acceptable(row):
+            ends = [end for end in cluster.endpoints if source in end.addresses]
+            network = cluster.network_by_name.get(ends[0].network) if ends else None
+            mtu = int(table["icmp_mtu"][row])
+            if network is None or network.mtu is None or mtu >= network.mtu or ends[0].node is None or (ends[0].node, mtu) in seen:
+                continue
+            seen.add((ends[0].node, mtu))
+            yield failed(
+                f"{ends[0].name or source} on {ends[0].node} is told that only {mtu:,} bytes reach {target}; network {network.name} promises {network.mtu:,}",
+                subject=network.name,
+                nodes=(ends[0].node,),
+                rows=(row,),
+                expected=f"room for {network.mtu:,} bytes",
+                seen=f"{mtu:,}",
+                hint=f"The underlay interface or route of {ends[0].node} carries only {mtu + 50:,} bytes: its own tunnel end answers so for larger packets.",
+                command=f"ip route get {target}; ip link show  # on {ends[0].node}: mtu",
+            )
+
+
 def _black_holes(case: Case) -> Iterator[Finding]:
-    lost = {pair: sizes for pair, sizes in _by_size(case).items() if sizes.lost and sizes.passed and min(sizes.lost) > sizes.passed}
+    lost = {pair: sizes for pair, sizes in _by_size(case).items() if len(sizes.lost) >= 2 and sizes.passed}
     if not lost:
         return
     ends = [case.nodes_of(source, target) for source, target in lost]
     common = [name for name in ends[0] if all(name in pair for pair in ends)]
     groups: dict[str, list[tuple[Address, Address]]] = defaultdict(list)
-    if len(lost) > 1 and len(common) == 1:
-        groups[common[0]] = list(lost)
-    else:
-        for pair in lost:
-            groups[" and ".join(sorted(case.nodes_of(*pair)))].append(pair)
-    for pairs in groups.values():
+    one_culprit = len(lost) > 1 and len(common) == 1
+    for pair in lost:
+        groups[common[0] if one_culprit else " and ".join(sorted(case.nodes_of(*pair)))].append(pair)
+    for name, pairs in groups.items():
         ways = ", ".join(f"{case.node_name(source)} -> {case.node_name(target)}" for source, target in pairs)
         low, high = max(lost[pair].passed for pair in pairs), min(min(lost[pair].lost) for pair in pairs)
-        first = common if len(lost) > 1 and len(common) == 1 else []
-        nodes = tuple(dict.fromkeys([*first, *(name for pair in pairs for name in case.nodes_of(pair[1], pair[0]))]))
+        repeated = sum(len(lost[pair].lost) for pair in pairs)
         yield failed(
-            f"{ways}: inner packets of {high:,} bytes are sent again and again and never acknowledged, those of up to {low:,} are",
+            f"{ways}: {repeated:,} inner packets of {high:,} bytes and more are never answered or acknowledged, those of up to {low:,} are",
             subject=ways,
-            nodes=nodes if len(pairs) == 1 or not first else tuple(first),
+            nodes=(name,) if one_culprit else tuple(dict.fromkeys(node for pair in pairs for node in case.nodes_of(*pair))),
             rows=tuple(row for pair in pairs for row in lost[pair].rows)[:5],
-            expected=f"every size up to {high:,} acknowledged",
+            expected=f"every size up to {high:,} answered",
             seen=f"nothing above {low:,}",
-            hint=f"The underlay between them carries fewer than {high + 50:,} bytes and drops larger packets in silence (tunnel, VPN or interface with a smaller MTU).",
-            command=f"ping -M do -s {high + 50 - 28} {pairs[0][1]}  # from {case.node_name(pairs[0][0])}, on the underlay; ip link show  # MTUs at both ends",
+            hint=f"The underlay between them carries less than {high + 50:,} bytes and drops larger packets in silence (a tunnel, VPN, switch port or "
+            "interface with a smaller MTU).",
+            command=f"ping -M do -s {high + 50 - 28} {pairs[0][1]}  # from {case.node_name(pairs[0][0])}, on the underlay; ip link show  # MTUs on the way",
         )
 
 
 def _by_size(case: Case) -> dict[tuple[Address, Address], _Sizes]:
-    """For each ordered pair of nodes: which inner packets were answered (echo) or acknowledged (TCP), and which never were although repeated."""
-    table = case.table
+    """For each ordered pair of nodes: up to which size inner packets got through, and which larger ones never did."""
     good: dict[tuple[Address, Address], int] = defaultdict(int)
     lost: dict[tuple[Address, Address], list[tuple[int, int]]] = defaultdict(list)
     _echoes(case, good, lost)
     _segments(case, good, lost)
     found: dict[tuple[Address, Address], _Sizes] = {}
-    for pair in {*good, *lost}:
-        items = lost.get(pair, [])
-        found[pair] = _Sizes(good.get(pair, 0), tuple(size for size, _ in items), tuple(row for _, row in items)[:5])
-    del table
+    for pair, items in lost.items():
+        above = [(size, row) for size, row in items if size > good[pair]]
+        # Where small packets are lost as well, size is not the reason.
+        if len(above) > 4 * (len(items) - len(above)):
+            found[pair] = _Sizes(good[pair], tuple(size for size, _ in above), tuple(row for _, row in above)[:5])
     return found
 
 
@@ -615,80 +654,68 @@ def _outer_pair(case: Case, row: int) -> tuple[Address, Address] | None:
 
 
 def _echoes(case: Case, good: dict[tuple[Address, Address], int], lost: dict[tuple[Address, Address], list[tuple[int, int]]]) -> None:
-    """Echo requests and replies: a reply proves its own direction and the request's; a size that is asked twice and never answered is lost on one of them."""
+    """Echo requests and replies. A reply on the wire proves that the request came through; that the reply did, only a capture at the asker proves."""
     table = case.table
-    echo = table.have("icmp_echo") & (table["tunnel"] != 0)
+    echo = table.have("icmp_echo") & (table["tunnel"] != 0) & (table["outer_frag"] == 0)
     asks = echo & np.isin(table["icmp_type"], (8, 128))
-    answers = echo & np.isin(table["icmp_type"], (0, 129))
+    answers = np.flatnonzero(echo & np.isin(table["icmp_type"], (0, 129)))
     key = ("vni", "inner_ip_src_lo", "inner_ip_dst_lo", "icmp_id", "icmp_seq")
-    answered = {(v, d, s, i, q) for v, s, d, i, q in zip(*(table[name][answers].tolist() for name in key), strict=True)}
+    answered: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for v, s, d, i, q, capture in zip(*(table[name][answers].tolist() for name in (*key, "capture")), strict=True):
+        answered[v, d, s, i, q].add(capture)
     ends = _capture_ends(case)
-    silent: dict[tuple[tuple[Address, Address], int], list[int]] = defaultdict(list)
+    at = [vantage.vtep if vantage.kind == "node" else None for vantage in case.vantages]
     seen: set[tuple[int, ...]] = set()
     for row in np.flatnonzero(asks).tolist():
         identity = tuple(int(table[name][row]) for name in key)
-        if identity in seen:
+        pair = _outer_pair(case, row)
+        if identity in seen or pair is None:
             continue
         seen.add(identity)
-        pair = _outer_pair(case, row)
-        if pair is None:
-            continue
         size = int(table["inner_ip_len"][row])
-        if identity in answered:
+        captures = answered.get(identity)
+        if captures:
             good[pair] = max(good[pair], size)
-            good[pair[1], pair[0]] = max(good[pair[1], pair[0]], size)
+            if any(at[capture] == pair[0] for capture in captures):
+                good[pair[1], pair[0]] = max(good[pair[1], pair[0]], size)
         elif int(table["ts"][row]) < ends[int(table["capture"][row])] - 2 * 10**9:
-            silent[pair, size].append(row)
-    for (pair, size), rows in silent.items():
-        if len(rows) >= 2:
-            lost[pair].append((size, rows[0]))
+            lost[pair].append((size, row))
 
 
 def _segments(case: Case, good: dict[tuple[Address, Address], int], lost: dict[tuple[Address, Address], list[tuple[int, int]]]) -> None:
     """TCP segments: acknowledged ones got through; one sent three times or more without being acknowledged did not."""
     table = case.table
     payload = table["payload_len"]
-    data = np.flatnonzero(table.have("tcp") & (table["tunnel"] != 0) & (payload > 0) & (table["inner_frag"] == 0))
+    tcp = table.have("tcp") & (table["tunnel"] != 0) & (table["inner_frag"] == 0) & (table["outer_frag"] == 0)
+    data, acks = np.flatnonzero(tcp & (payload > 0)), np.flatnonzero(tcp & ((table["tcp_flags"] & 16) != 0))
     if not len(data):
         return
     names = ("vni", "inner_ip_src_hi", "inner_ip_src_lo", "inner_ip_dst_hi", "inner_ip_dst_lo", "inner_sport", "inner_dport")
     back = ("vni", "inner_ip_dst_hi", "inner_ip_dst_lo", "inner_ip_src_hi", "inner_ip_src_lo", "inner_dport", "inner_sport")
-    acks = np.flatnonzero(table.have("tcp") & (table["tunnel"] != 0) & ((table["tcp_flags"] & 16) != 0))
     # One group per direction of data, holding its segments and the acknowledgments of the other direction.
-    full = {name: np.zeros(len(table), np.uint64) for name in names}
     joined = np.concatenate([data, acks])
-    kind = np.concatenate([np.zeros(len(data), bool), np.ones(len(acks), bool)])
-    keys = [np.concatenate([table[a][data], table[b][acks]]).astype(np.uint64) for a, b in zip(names, back, strict=True)]
-    del full
-    groups = case.group_values(keys)
+    is_ack = np.arange(len(joined)) >= len(data)
+    groups = case.group_values([np.concatenate([table[a][data], table[b][acks]]).astype(np.uint64) for a, b in zip(names, back, strict=True)])
     for g in range(len(groups)):
         members = groups.members(g)
-        segments, answers = joined[members[~kind[members]]], joined[members[kind[members]]]
-        if not len(segments):
-            continue
-        pair = _outer_pair(case, int(segments[0]))
+        segments, answers = joined[members[~is_ack[members]]], joined[members[is_ack[members]]]
+        pair = _outer_pair(case, int(segments[0])) if len(segments) and len(answers) else None
         if pair is None:
             continue
-        if not len(answers):
-            highest = None
-        else:
-            reference = int(table["tcp_seq"][segments[0]])
-            highest = int(_after(table["tcp_ack"][answers], reference).max())
-            ends = _after(table["tcp_seq"][segments], reference) + payload[segments].astype(np.int64)
-            through = segments[ends <= highest]
-            if len(through):
-                # Super-frames are cut before the wire: they prove no size beyond a full packet.
-                plain = table["inner_ip_len"][through]
-                plain = plain[plain <= 9000]
-                good[pair] = max(good[pair], int(plain.max()) if len(plain) else 0)
-            stuck = segments[ends > highest]
-            sequence, times = np.unique(table["tcp_seq"][stuck], return_counts=True)
-            captures = max(1, len(np.unique(table["capture"][stuck]))) if len(stuck) else 1
-            for value in sequence[times >= 3 * captures].tolist():
+        reference = int(table["tcp_seq"][segments[0]])
+        highest = int(_after(table["tcp_ack"][answers], reference).max())
+        ends = _after(table["tcp_seq"][segments], reference) + payload[segments].astype(np.int64)
+        lengths = table["inner_ip_len"][segments[ends <= highest]]
+        lengths = lengths[lengths <= 9000]  # a super-frame was cut before the wire: it proves nothing about its size
+        if len(lengths):
+            good[pair] = max(good[pair], int(lengths.max()))
+        stuck = segments[ends > highest]
+        sequence, times = np.unique(table["tcp_seq"][stuck], return_counts=True)
+        captures = max(1, len(np.unique(table["capture"][stuck])))
+        for value, count in zip(sequence.tolist(), times.tolist(), strict=True):
+            if count >= 3 * captures:
                 rows = stuck[table["tcp_seq"][stuck] == value]
-                size = int(table["inner_ip_len"][rows].min())
-                if 600 <= size:
-                    lost[pair].append((size, int(rows[0])))
+                lost[pair] += [(int(table["inner_ip_len"][row]), int(row)) for row in rows[:3]]
 
 
 def _after(values: npt.NDArray[np.int64], reference: int) -> npt.NDArray[np.int64]:

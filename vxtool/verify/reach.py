@@ -13,17 +13,20 @@ from functools import cached_property
 
 import numpy as np
 
+from vxtool.decode.columns import CHECKSUM_CLASSES
 from vxtool.model import Address, Endpoint, EndpointKind
-from vxtool.verify.case import TALK_COLUMNS, Case
+from vxtool.verify.case import TALK_COLUMNS, Case, Talk
 from vxtool.verify.check import check
 from vxtool.verify.connections import COLUMNS as CONNECTION_COLUMNS
 from vxtool.verify.connections import Connection
+from vxtool.verify.segments import duplicates
 from vxtool.verify.verdicts import Finding, Severity, failed, passed, unknown
 
 __all__: list[str] = []
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
-COLUMNS = (*TALK_COLUMNS, *CONNECTION_COLUMNS, "icmp_type", "icmp_id", "icmp_seq", "inner_ip_len")
+BAD = CHECKSUM_CLASSES.index("bad")
+COLUMNS = (*TALK_COLUMNS, *CONNECTION_COLUMNS, "outer_checksum_class", "icmp_type", "icmp_id", "icmp_seq", "inner_ip_len")
 SILENCE = 3
 """Requests that must go unanswered before silence is called silence."""
 TAIL_NS = 1_000_000_000
@@ -194,15 +197,24 @@ _WAYS = (("inner_ip_src_hi", "inner_ip_dst_hi"), ("inner_ip_src_lo", "inner_ip_d
 
 
 def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Address]]]:
-    """Pairs of inner addresses, and (VNI, tunnel end) pairs, whose silence has another name: a wrong VNI, port, source, destination or MAC."""
+    """Pairs of inner addresses, and (VNI, tunnel end) pairs, whose silence has another name: a wrong VNI, port, source, destination, MAC or checksum, an
+    address used twice, a flood."""
     pairs: set[frozenset[Address]] = set()
     ends: set[tuple[int, Address]] = set()
+    twice = {address for _, address in duplicates(case)}
+    table = case.table
+    bad = set(table["outer_ip_src_lo"][(table["tunnel"] != 0) & (table["outer_checksum_class"] == BAD)].tolist())
     for talk in case.tunnel_talks:
         if talk.ip_src is None or talk.ip_dst is None:
             continue
         network = case.network_of(talk.clusters, talk.vni)
         vteps = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
         strange = network is None or talk.dport != case.data_path_port or bool(vteps and not {talk.outer_src, talk.outer_dst} <= vteps)
+        strange = (
+            strange or talk.ip_src in twice or talk.ip_dst in twice or (talk.outer_src is not None and int(case.stored(talk.outer_src)[1]) in bad)
+        )
+        strange = strange or bool(network is not None and network.subnets and not (network.holds(talk.ip_src) and network.holds(talk.ip_dst)))
+        strange = strange or (talk.eth_dst is not None and talk.eth_dst.group) or _gone(talk, talk.ip_dst) or _gone(talk, talk.ip_src)
         for way, ip, mac, place in (("src", talk.ip_src, talk.eth_src, talk.outer_src), ("dst", talk.ip_dst, talk.eth_dst, talk.outer_dst)):
             del way
             for cluster in talk.clusters:
@@ -216,6 +228,15 @@ def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Addr
             if network is None or talk.dport != case.data_path_port:
                 ends |= {(vni, talk.outer_src) for net in homes_of for vni in (*net.vnis, talk.vni) if talk.outer_src is not None}
     return pairs, ends
+
+
+def _gone(talk: Talk, ip: Address) -> bool:
+    """Whether the cluster, which knows all endpoints of the network, has none with this address at the time."""
+    for cluster in talk.clusters:
+        network = cluster.network_by_vni.get(talk.vni)
+        if network is None or not cluster.knows_endpoints(network.name, None) or cluster.endpoints_by_ip.get((talk.vni, ip)):
+            return False
+    return bool(talk.clusters)
 
 
 def matrix(case: Case) -> Matrix:
