@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import vxtool
 from vxtool.decode.batch import Batch
 from vxtool.decode.columns import BY_NAME, COLUMNS
+from vxtool.decode.dns import Message
 from vxtool.decode.where import compile_where
 from vxtool.errors import FilterError
 
@@ -152,7 +153,12 @@ def test_only_rows_that_matter_have_their_messages_read(batches: list[Batch], mo
 
     read: list[int] = []
     plain = compare.View.message
-    monkeypatch.setattr(compare.View, "message", lambda view, i: (read.append(i), plain(view, i))[1])
+
+    def message(view: compare.View, i: int) -> Message:
+        read.append(i)
+        return plain(view, i)
+
+    monkeypatch.setattr(compare.View, "message", message)
     where = compile_where("dns_qname == 'web' and frame == 1")
     for batch in batches:
         where.mask(batch)

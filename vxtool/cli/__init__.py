@@ -66,9 +66,14 @@ class Program(click.Group):
         # NumPy's linear algebra, which no verb needs, starts a thread per core at import: 60 ms that are felt with every small capture.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         try:
-            code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
+            # Not click's own main: it answers an interrupt and a broken pipe in its way before we could in ours.
+            self._main_shell_completion({}, prog_name)
+            with self.make_context(prog_name, list(sys.argv[1:] if args is None else args), **extra) as ctx:
+                code = self.invoke(ctx)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
+        except click.exceptions.Exit as end:
+            return end.exit_code
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else "", err=True)
             return NOTHING_DONE
