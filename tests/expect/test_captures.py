@@ -118,6 +118,21 @@ def test_a_draft_knows_a_routed_network_by_its_macs() -> None:
     assert all(endpoint.mac is None for endpoint in cluster.endpoints)
 
 
+def test_who_opens_connections_itself_is_no_load_balancer(tmp_path: Path) -> None:
+    from scapy.layers.inet import IP, TCP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.layers.vxlan import VXLAN
+    from scapy.utils import wrpcap
+
+    def syn(source: str, last: int, ttl: int) -> object:
+        inner = Ether(src=f"02:42:0a:00:01:{last:02x}", dst="02:42:0a:00:01:07") / IP(src=f"10.0.1.{last}", dst="10.0.1.7", ttl=ttl)
+        return Ether() / IP(src=source, dst="192.0.2.9") / UDP(sport=40000, dport=4789) / VXLAN(vni=4097, flags=8) / inner / TCP(dport=80, flags="S")
+
+    wrpcap(str(tmp_path / "x.pcap"), [syn("192.0.2.1", 3, 64), syn("192.0.2.2", 4, 63)])
+    cluster = draft(batches(tmp_path / "x.pcap"))
+    assert {(str(e.ip), e.kind) for e in cluster.endpoints} == {("10.0.1.3", EndpointKind.CONTAINER), ("10.0.1.4", EndpointKind.LOAD_BALANCER)}
+
+
 @pytest.mark.parametrize("path", sorted((CAPTURES / "made").glob("*.pcap*")), ids=lambda path: path.name)
 def test_any_capture_can_be_drafted_and_read_back(path: Path) -> None:
     result = CliRunner().invoke(command, ["init", str(path)])

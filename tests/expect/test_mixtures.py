@@ -133,6 +133,23 @@ def test_a_record_of_the_gossip_that_the_node_itself_does_not_have_is_told_and_n
     assert any("web.9." in line and "believed the node" in line for line in cluster.contradictions)
 
 
+@pytest.mark.parametrize("stale", range(8))
+def test_one_record_of_the_gossip_with_a_wrong_tunnel_address_moves_neither_the_task_nor_its_node(stale: int) -> None:
+    folder = CAPTURES / "swarm-phases/drained"
+    verbose = inspect(folder / "inspectv-web-vm1.json")
+    task = verbose[0]["Services"]["web"]["Tasks"][stale]  # type: ignore[index]
+    right, wrong = task["Info"]["Host IP"], "192.168.68.111"
+    task["Info"]["Host IP"] = wrong
+    whole = load_cluster(str(folder))
+    for known in (folder / "nodes.json", folder / "tasks.txt"), (folder / "tasks.txt",):
+        cluster = parse_text(json.dumps(verbose) + "".join(path.read_text() for path in known))
+        (line,) = cluster.contradictions
+        assert wrong in line
+        endpoint = next(endpoint for endpoint in cluster.endpoints if endpoint.name == task["Name"])
+        assert str(cluster.vtep_of(endpoint)) == right
+        assert endpoint.node == whole.task_by_id[endpoint.task or ""].node
+
+
 def test_two_networks_that_had_one_name_are_not_mixed() -> None:
     old = inspect(CAPTURES / "swarm-steady/inspect-web-vm1.json")
     new = inspect(CAPTURES / "swarm-phases/steady/inspect-web-vm1.json")

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from vxtool.model import Address, Node, NodeState
 
-from .docker import Backend, Facts, NetworkFact, NodeFact
+from .docker import Facts, NetworkFact, NodeFact
 
 __all__ = ["Identities", "Token", "words"]
 
@@ -116,18 +116,15 @@ class Identities:
         documents.sort(key=lambda fact: fact.serial)
         for fact in documents:
             self._join_document(fact)
-        for fact in documents:
-            for load in fact.loads or ():
-                for backend in load.backends:
-                    self._join_backend(backend, fact.source)
+        for task in facts.tasks:
+            if task.hostname and (task.hostname not in hosts or hosts[task.hostname]):
+                join(("host", task.hostname), self.task(task.id), task.source)
+        self._join_backends(documents)
         for token in list(self.same.classes()):
             vtep = self.same.get(token, "vtep")
             # A node whose tunnels end where another address is advertised is rare; equal addresses are never two nodes.
             if vtep is not None and ("adv", vtep) in self.same:
                 join(("vtep", vtep), ("adv", vtep), "the addresses")
-        for task in facts.tasks:
-            if task.hostname and (task.hostname not in hosts or hosts[task.hostname]):
-                join(("host", task.hostname), self.task(task.id), task.source)
         containers = _prefixes(str(value) for kind, value in self.same.tokens() if kind == "ctr")
         for group in facts.together:
             for short in group.containers:
@@ -191,18 +188,27 @@ class Identities:
             if attachment.owner.node_id:
                 self._join(doc, ("id", attachment.owner.node_id), fact.source)
 
-    def _join_backend(self, backend: Backend, source: str) -> None:
-        tokens: list[Token] = []
-        if backend.endpoint:
-            tokens.append(("ep", backend.endpoint))
-        if backend.owner.task:
-            tokens.append(self.task(backend.owner.task))
-        if backend.owner.node_id:
-            tokens.append(("id", backend.owner.node_id))
-        if backend.vtep is not None:
-            tokens.append(("vtep", backend.vtep))
-        for token in tokens[1:]:
-            self._join(tokens[0], token, source)
+    def _join_backends(self, documents: list[NetworkFact]) -> None:
+        """What the gossip says of tasks: where most tasks of a node are said to be is its address, and one stale record does not change it."""
+        told: list[tuple[Token, Address, str]] = []
+        for fact in documents:
+            for load in fact.loads or ():
+                for backend in load.backends:
+                    tokens: list[Token] = []
+                    if backend.endpoint:
+                        tokens.append(("ep", backend.endpoint))
+                    if backend.owner.task:
+                        tokens.append(self.task(backend.owner.task))
+                    if backend.owner.node_id:
+                        tokens.append(("id", backend.owner.node_id))
+                    for token in tokens[1:]:
+                        self._join(tokens[0], token, fact.source)
+                    if tokens and backend.vtep is not None:
+                        told.append((tokens[0], backend.vtep, fact.source))
+        votes = Counter((self.same.find(token), vtep) for token, vtep, _ in told)
+        order = {key: place for place, (key, _) in enumerate(votes.most_common())}
+        for token, vtep, source in sorted(told, key=lambda one: order[self.same.find(one[0]), one[1]]):
+            self._join(token, ("vtep", vtep), source)
 
     def _join_hints(self, documents: list[NetworkFact]) -> None:
         """A file's name is believed last, and silently not when it contradicts what documents say."""
