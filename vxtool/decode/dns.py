@@ -152,6 +152,7 @@ def _sections(body: bytes) -> _Sections:
     flags, question_count, answer_count, _, _ = _HEADER.unpack_from(body)
     questions: list[Question] = []
     answers: list[Record] = []
+    owners: dict[bytes, str] = {}
     error = None
     text = 0
     at = _HEADER_SIZE
@@ -164,7 +165,16 @@ def _sections(body: bytes) -> _Sections:
             at += 4
             questions.append(Question(name, TYPES.get(kind) or f"TYPE{kind}"))
         for _ in range(answer_count):
-            name, at = _name(message, at)
+            # Nearly every owner is a pointer to a name that another record pointed to already.
+            pointer = message[at : at + 2]
+            if pointer in owners:
+                name = owners[pointer]
+                at += 2
+            else:
+                name, after = _name(message, at)
+                if after == at + 2 and pointer[0] >= 0xC0:
+                    owners[pointer] = name
+                at = after
             if at + 10 > len(message):
                 raise _Unreadable(f"answer {len(answers) + 1} ends early at byte {len(message)}")
             kind, class_, ttl, length = _RECORD.unpack_from(message, at)
@@ -240,7 +250,7 @@ def _wants(size: int, at: int, end: int) -> None:
 
 def _a(message: bytes, at: int, end: int) -> str:
     _wants(4, at, end)
-    return f"{message[at]}.{message[at + 1]}.{message[at + 2]}.{message[at + 3]}"
+    return "{}.{}.{}.{}".format(*message[at:end])
 
 
 def _aaaa(message: bytes, at: int, end: int) -> str:

@@ -12,7 +12,6 @@ character that could steer a terminal or break a line is written \\xNN or \\uNNN
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,6 +87,8 @@ def choose(names: Iterable[str] | None) -> tuple[Column, ...]:
     chosen = tuple(dict.fromkeys(names))
     for name in chosen:
         if name not in BY_NAME:
+            import difflib  # for this one sentence
+
             near = difflib.get_close_matches(name, BY_NAME, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "docs/columns.md lists them"
             raise UsageError(f"there is no column {printable(name)!r}; {hint}")
