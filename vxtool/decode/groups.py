@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 __all__ = ["MOST_KEYS", "Groups"]
 
-MOST_KEYS = 100_000
-"""Keys a table keeps; 100,000 keys of five numbers are 6 MB."""
+MOST_KEYS = 50_000
+"""Keys a table keeps; as Python objects, when the tables are shown, so many pairs of addresses take some 50 MB."""
 
 # Keys are found by a hash of 64 bits, and two keys with one hash would be counted as one. The multipliers are drawn anew in each process, so that
 # nobody can prepare a capture in which that happens.
