@@ -3,6 +3,7 @@
     vxtool.decode("node1.pcap")         a pandas DataFrame, one row a frame
     vxtool.iter_frames("node1.pcap")    the same in batches of NumPy rows, any size in bounded memory
     vxtool.reference("node1.pcap")      the same rows read through scapy, to check the first two
+    vxtool.verify("node1.pcap", cluster)   verdicts about captures, with the frames that prove them
 
 Everything is imported when it is first asked for: `import vxtool` loads nothing.
 """
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from vxtool.api import decode as decode
     from vxtool.api import iter_frames as iter_frames
     from vxtool.api import reference as reference
+    from vxtool.verification import verify as verify
 
-__all__ = ["__version__", "decode", "iter_frames", "reference"]
+__all__ = ["__version__", "decode", "iter_frames", "reference", "verify"]
 
 __version__ = "0.1.0"
 
@@ -27,6 +29,10 @@ def __getattr__(name: str) -> Any:
         import vxtool.decode
 
         return vxtool.decode
+    if name == "verify":
+        import vxtool.verify
+
+        return vxtool.verify
     if name in ("iter_frames", "reference"):
         from vxtool import api
 

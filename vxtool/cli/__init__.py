@@ -36,6 +36,9 @@ class Verb:
 
 VERBS: Mapping[str, Verb] = {
     "decode": Verb("vxtool.cli.decode", "Show what captures hold: outer headers, tunnels, inner headers, names."),
+    "verify": Verb("vxtool.cli.verify", "Judge captures against what the cluster should be; verdicts with the frames that prove them."),
+    "expect": Verb("vxtool.cli.expect", "Show what an expectation says, or draft one from a capture."),
+    "checks": Verb("vxtool.cli.checks", "List the checks of verify, or tell all about one."),
     "columns": Verb("vxtool.cli.columns", "List the columns that --where, --columns and the outputs know."),
     "completion": Verb("vxtool.cli.completion", "Print the completion script of a shell."),
 }

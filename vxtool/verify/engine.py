@@ -17,7 +17,7 @@ from vxtool.verify.check import CHECKS, PROFILES, Check, severity_in
 from vxtool.verify.table import load
 from vxtool.verify.verdicts import Evidence, Finding, Result, Verdict
 
-__all__ = ["build", "chosen", "judge"]
+__all__ = ["build", "chosen", "find_check", "judge"]
 
 families.load_all()
 
@@ -26,11 +26,17 @@ def chosen(profile: str, only: Sequence[str] = (), without: Sequence[str] = ()) 
     """The checks of a profile, or those named; UsageError for a name that does not exist."""
     if profile not in PROFILES:
         raise UsageError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
-    for name in (*only, *without):
-        if name not in CHECKS:
-            near = get_close_matches(name.upper(), CHECKS, 1)
-            raise UsageError(f"there is no check {name!r}" + (f"; did you mean {near[0]}?" if near else "; `vxtool checks` lists them"))
-    return tuple(one for one in CHECKS.values() if severity_in(one, profile) is not None and (not only or one.id in only) and one.id not in without)
+    kept, dropped = ({find_check(name).id for name in names} for names in (only, without))
+    return tuple(one for one in CHECKS.values() if severity_in(one, profile) is not None and (not kept or one.id in kept) and one.id not in dropped)
+
+
+def find_check(name: str) -> Check:
+    """The check of this id, in any case; UsageError for one that does not exist."""
+    found = CHECKS.get(name.upper())
+    if found is None:
+        near = get_close_matches(name.upper(), CHECKS, 1)
+        raise UsageError(f"there is no check {name!r}" + (f"; did you mean {near[0]}?" if near else "; `vxtool checks` lists them"))
+    return found
 
 
 def build(
