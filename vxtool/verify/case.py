@@ -11,6 +11,7 @@ Knows how to group rows and how to ask the Cluster; refuses to judge. Two ideas 
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vxtool.decode.columns import HEADER_HAVE, TUNNELS
-from vxtool.model import Address, Cluster, Endpoint, Mac, Network, Node, Timeline, from_halves, halves
+from vxtool.model import Address, Cluster, Endpoint, Mac, Network, Node, Timeline, from_halves, halves, locate
 from vxtool.verify.connections import Connection, connections
 from vxtool.verify.table import Table
 
@@ -148,26 +149,15 @@ class Case:
         self._locate_nodes()
 
     def _locate_nodes(self) -> None:
-        """Give nodes without an address the one from which their endpoints are heard.
-
-        `docker network inspect` alone names the members' addresses without saying whose is whose. All but a few endpoints of a node speaking from one of
-        those addresses tell it; a minority that speaks from elsewhere is still found out by the checks.
-        """
-        moments = []
-        for moment in self.timeline.moments:
-            found = _addresses_heard(moment.cluster, self.talks)
-            nodes = tuple(
-                replace(node, data_path=found[node.name], derived=node.derived | {"data_path"}) if node.name in found else node
-                for node in moment.cluster.nodes
-            )
-            if found:
-                unassigned = moment.cluster.unassigned - set(found.values())
-                moment = replace(moment, cluster=replace(moment.cluster, nodes=nodes, unassigned=unassigned))
-                self.notes += [f"{name} is taken to be {address}: its endpoints are heard from there" for name, address in found.items()]
-            moments.append(moment)
-        if self.notes:
-            self.notes = list(dict.fromkeys(self.notes))
-            self.timeline = replace(self.timeline, moments=tuple(moments))
+        """Give nodes without an address the one from which their endpoints are heard (model.locate)."""
+        heard: dict[tuple[int, Mac], dict[Address, int]] = defaultdict(lambda: defaultdict(int))
+        for talk in self.talks:
+            if talk.tunnel != "none" and talk.eth_src is not None and talk.outer_src is not None:
+                heard[talk.vni, talk.eth_src][talk.outer_src] += talk.frames
+        moments = tuple(replace(moment, cluster=locate(moment.cluster, heard)) for moment in self.timeline.moments)
+        if moments != self.timeline.moments:
+            self.timeline = replace(self.timeline, moments=moments)
+            self.notes = list(dict.fromkeys(note for moment in moments for note in moment.cluster.notes))
             del self.__dict__["talks"]  # they carry the clusters by which they are judged
 
     # -- expectations ------------------------------------------------------------------------------------------------------
@@ -408,23 +398,6 @@ class Case:
     def connections(self) -> tuple[Connection, ...]:
         """TCP connections of every capture, inside and outside tunnels, by their first frames. Needs connections.COLUMNS."""
         return connections(self)
-
-
-def _addresses_heard(cluster: Cluster, talks: Iterable[Talk]) -> dict[str, Address]:
-    """For nodes without an address: the unassigned address from which at least two thirds of their endpoints speak, where no other node has a better claim."""
-    homeless = {node.name for node in cluster.nodes if node.vtep is None}
-    votes: dict[str, dict[Address, set[Address]]] = {}
-    for talk in talks:
-        if talk.tunnel != "none" and talk.outer_src in cluster.unassigned and talk.ip_src is not None:
-            for end in cluster.endpoints_by_ip.get((talk.vni, talk.ip_src), ()):
-                if end.node in homeless:
-                    votes.setdefault(end.node, {}).setdefault(talk.outer_src, set()).add(talk.ip_src)
-    found: dict[str, Address] = {}
-    for name, heard in votes.items():
-        address, speakers = max(heard.items(), key=lambda item: len(item[1]))
-        if 3 * len(speakers) >= 2 * len(set().union(*heard.values())) and address not in found.values():
-            found[name] = address
-    return found
 
 
 def _node_called(clusters: Sequence[Cluster], name: str) -> Node | None:
