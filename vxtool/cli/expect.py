@@ -25,6 +25,11 @@ def expect() -> None:
     An expectation is any mixture of `docker network inspect [-v]` of every node, `service inspect`,
     `node inspect`, `service ps`, `node ls`; or kubectl's JSON; or a hand-written YAML.
     docs/expectations.md has the commands that collect it, and the YAML by example.
+
+    \b
+    Examples:
+      vxtool expect show swarm-state/
+      vxtool expect init vm1.pcap vm2.pcap > expected.yaml
     """
 
 
