@@ -126,8 +126,10 @@ def columns(path: Path) -> int:
 
 def with_scapy(path: Path) -> int:
     """Every layer of each frame; not one field is read."""
+    import scapy.layers.all
     from scapy.utils import PcapReader
 
+    assert scapy.layers.all  # what scapy finds in a frame depends on what was imported
     with PcapReader(str(path)) as reader:
         return sum(1 for packet in islice(reader, SCAPY_FRAMES) if packet.lastlayer())
 
@@ -311,7 +313,8 @@ def machine() -> str:
     # "TShark (Wireshark) 4.0.17 (Git v4...)", "tcpdump version 4.99.3"
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("numpy", "scapy", "dpkt"))]
     versions += [" ".join(word for word in said.split("\n")[0].split()[:3] if word != "(Wireshark)") for said in tools]
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, Linux {platform.release()}; {', '.join(versions)}"
+    load = f"load average before the start {os.getloadavg()[0]:.1f}"
+    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, Linux {platform.release()}, {load}; {', '.join(versions)}"
 
 
 def main() -> None:
