@@ -1,7 +1,8 @@
 """The family of the routing mesh: does every balancer send its connections to the right backends, in turn, and do they answer?
 
-Knows Docker's mesh (published ports, ingress, virtual addresses) as choices and requests; refuses to know frames. Docker balances with IPVS rr, so the
-balance of one entry node is judged exactly; a chance test serves where exactness is out of reach, and for balancers that choose at random (kube-proxy).
+Knows Docker's mesh (published ports, ingress, virtual addresses) as choices and requests; refuses to know frames. Docker balances with IPVS rr, so
+the balance of one entry node is judged exactly; a chance test serves where exactness is out of reach, and for balancers that choose at random
+(kube-proxy).
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ def _imbalance(case: Case, turns: Turns) -> Finding:
         rows=_rows(choice for choice in turns.choices if choice.backend in (most, least)),
         expected="connections per backend that differ by at most 1",
         seen=seen,
-        hint="The balancer of this node does not use plain round robin over equal weights: another scheduler, persistence, a weight left by an update, "
-        "or a backend that was away for part of the time.",
+        hint="The balancer of this node does not use plain round robin over equal weights: another scheduler, persistence, a weight left by an "
+        "update, or a backend that was away for part of the time.",
         command=_ipvs(case, turns.network, turns.entry),
         severity=Severity.WARNING if doubt else None,
     )
@@ -162,40 +163,38 @@ def _nothing_balanced(case: Case) -> Finding:
 def unused(case: Case) -> Iterator[Finding]:
     everything = [turns for turns in _turns_of(case) if turns.service is not None]
     judged = [turns for turns in everything if not _unfair(turns)]
-    silent = 0
-    missing: dict[tuple[frozenset[int], str, str | None, Address], list[Turns]] = {}
-    for turns in judged:
-        enough = max((high for part in turns.parts for _, high in part.counts.values()), default=0)
-        if enough >= 2:
-            for address in turns.never:
-                missing.setdefault((turns.captures, turns.network, turns.service, address), []).append(turns)
-    by_entry: dict[tuple[str, str, str | None, str], tuple[Turns, list[Address]]] = {}
-    for (captures, network, service, address), where in missing.items():
-        siblings = [t for t in everything if t.captures == captures and (t.network, t.service) == (network, service)]
-        chosen = [other for other in siblings if any(choice.backend == address for choice in other.choices)]
-        if not chosen and len(where) > 1 and not _heard(case, captures, network, address):
-            # Nobody chooses it and it says nothing: as likely gone as forgotten.
-            silent += 1
-            yield unknown(
-                f"no node sends connections of {_service(service)} to {_at(where[0], address)}, and nothing is heard of it",
-                needs="the expectation of the time of the capture: whether this task was running then",
-                subject=f"{address} in {network}",
-                nodes=tuple(dict.fromkeys(filter(None, (where[0].homes.get(address), *(turns.entry for turns in where))))),
-            )
-            continue
-        for turns in where:
-            group = "others do" if chosen else "nobody does"
-            by_entry.setdefault((turns.entry, network, service, group), (turns, []))[1].append(address)
-    for (entry, network, service, group), (turns, addresses) in by_entry.items():
-        yield _left_out(case, turns, entry, network, service, list(dict.fromkeys(addresses)), others=group == "others do")
-    for turns in judged:
-        for part in turns.parts:
-            absent = _unused_locals(part)
-            if absent:
-                yield _locals_left_out(case, turns, part, absent)
-    yield from _changed(case, everything)
-    found = bool(by_entry) or silent or any(_unused_locals(part) for turns in judged for part in turns.parts)
-    if found or any(turns.left or turns.joined for turns in everything):
+    doubts: dict[tuple[str, str | None], dict[Address, Turns]] = {}
+    found = False
+    for group in _balances(judged):
+        absent = {address: [turns for turns in group if address in turns.never and turns.most > 1] for turns in group for address in turns.never}
+        absent = {address: where for address, where in absent.items() if where}
+        chosen = {choice.backend for turns in group for choice in turns.choices}
+        # What several nodes leave out and what says nothing is as likely gone as forgotten; then the list is not of this time.
+        silent = {a for a, where in absent.items() if a not in chosen and len(where) > 1 and not _heard(case, where[0], a)}
+        if silent:
+            silent.update(address for address in absent if address not in chosen)
+        doubted = {address: turns for turns in group for address in turns.doubted} | {address: absent[address][0] for address in silent}
+        doubts.setdefault((group[0].network, group[0].service), {}).update(doubted)
+        by_entry: dict[tuple[str, bool], tuple[Turns, list[Address]]] = {}
+        for address, where in absent.items():
+            for turns in where if address not in silent else ():
+                by_entry.setdefault((turns.entry, address in chosen), (turns, []))[1].append(address)
+        for (_, others), (turns, addresses) in by_entry.items():
+            found = True
+            yield _left_out(case, turns, addresses, others=others)
+        for turns in group:
+            gone = sum(turns.homes.get(address) == turns.entry for address in doubted)
+            for part in turns.parts:
+                missing = _unused_locals(part)
+                if missing > gone:
+                    found = True
+                    yield _locals_left_out(case, turns, part, missing)
+    for (network, service), perhaps in doubts.items():
+        if perhaps:
+            yield _perhaps_gone(network, service, perhaps)
+    changed = list(_changed(case, everything))
+    yield from changed
+    if found or changed or any(doubts.values()):
         return
     if judged:
         backends = {(turns.network, choice.backend) for turns in judged for choice in turns.choices}
@@ -203,11 +202,32 @@ def unused(case: Case) -> Iterator[Finding]:
         yield passed(f"no listed backend is left out: {len(backends)} chosen through {len(entries)} entry nodes, as far as they can be told apart")
     elif everything:
         yield unknown("connections are not balanced, see VX-MESH-BALANCE", needs="a balancer that takes turns")
+    elif mesh_of(case).choices:
+        yield unknown("the expectation does not say which backends there are", needs=INGRESS_NEEDED)
     else:
         yield _nothing_balanced(case)
 
 
-def _left_out(case: Case, turns: Turns, entry: str, network: str, service: str | None, addresses: Sequence[Address], *, others: bool) -> Finding:
+def _balances(everything: Iterable[Turns]) -> list[list[Turns]]:
+    """The turns of all entry nodes for one service at one time, together."""
+    groups: dict[tuple[frozenset[int], str, str | None], list[Turns]] = {}
+    for turns in everything:
+        groups.setdefault((turns.captures, turns.network, turns.service), []).append(turns)
+    return list(groups.values())
+
+
+def _perhaps_gone(network: str, service: str | None, addresses: dict[Address, Turns]) -> Finding:
+    names = [_at(turns, address) for address, turns in addresses.items()]
+    return unknown(
+        f"no connection of {_service(service)} goes to {_listed(names)}; whether {'it' if len(names) == 1 else 'they'} should get any is not sure: "
+        "the expectation seems to be of another time, or does not say which tasks are being stopped",
+        needs="`docker service ps --no-trunc` of the service, from the time of the capture",
+        subject=f"{_listed([str(address) for address in addresses])} in {network}",
+    )
+
+
+def _left_out(case: Case, turns: Turns, addresses: Sequence[Address], *, others: bool) -> Finding:
+    network, service, entry = turns.network, turns.service, turns.entry
     names = _listed([_at(turns, address) for address in addresses])
     homes = [home for address in addresses if (home := turns.homes.get(address)) is not None]
     each = f"{turns.sure:,} connections through {entry}"
@@ -242,9 +262,7 @@ def _locals_left_out(case: Case, turns: Turns, part: Stretch, absent: int) -> Fi
 def _changed(case: Case, everything: Sequence[Turns]) -> Iterator[Finding]:
     """Listed backends that a balancer stopped choosing in mid-capture, or began to choose late."""
     for turns in everything:
-        siblings = [
-            t for t in everything if t is not turns and t.captures == turns.captures and (t.network, t.service) == (turns.network, turns.service)
-        ]
+        siblings = [other for other in everything if other is not turns and _same_balance(other, turns)]
         for address, time in turns.left.items():
             on = any(
                 choice.backend == address and choice.time_ns > time + case.timeline.settling_ns for other in siblings for choice in other.choices
@@ -252,8 +270,8 @@ def _changed(case: Case, everything: Sequence[Turns]) -> Iterator[Finding]:
             also = [other for other in siblings if address in other.left]
             if also and not on:
                 yield unknown(
-                    f"{turns.entry} and {_listed([other.entry for other in also])} stopped choosing {_at(turns, address)} during the capture: it has left, "
-                    "though the expectation lists it",
+                    f"{turns.entry} and {_listed([other.entry for other in also])} stopped choosing {_at(turns, address)} during the capture: "
+                    "it has left, though the expectation lists it",
                     needs="the expectation after that change",
                     subject=f"{address} in {turns.network}",
                     nodes=(turns.entry, *(other.entry for other in also)),
@@ -283,17 +301,21 @@ def _changed(case: Case, everything: Sequence[Turns]) -> Iterator[Finding]:
             )
 
 
-def _heard(case: Case, captures: frozenset[int], network: str, address: Address) -> bool:
-    """Whether an inner address says anything in its network."""
-    vnis = {vni for cluster in case.clusters for known in cluster.networks if known.name == network for vni in known.vnis}
-    return any(talk.ip_src == address and talk.capture in captures and (talk.vni in vnis or talk.vni < 0) for talk in case.talks)
+def _same_balance(one: Turns, other: Turns) -> bool:
+    return one.captures == other.captures and one.network == other.network and one.service == other.service
+
+
+def _heard(case: Case, turns: Turns, address: Address) -> bool:
+    """Whether an inner address says anything in its network while the captures of a balance ran."""
+    vnis = {vni for cluster in case.clusters for known in cluster.networks if known.name == turns.network for vni in known.vnis}
+    return any(talk.ip_src == address and talk.capture in turns.captures and (talk.vni in vnis or talk.vni < 0) for talk in case.talks)
 
 
 @check(
     "VX-MESH-SHARE",
     "the shares of the backends are no accident's doing",
     family=FAMILY,
-    about="Over all entry nodes together: how often would a balancer that chooses at random be as uneven as this? Round robin is far more even than that.",
+    about="Over all entry nodes together: how often would a balancer that chooses at random be as uneven as this? Round robin is more even.",
     source="G-test with Williams' correction, exact multinomial test for small numbers; kube-proxy (iptables mode) chooses at random",
     problem="An imbalance that shows only in the sum, or where exact counting is out of reach: moby#25325.",
     invariants=("B14",),
@@ -324,7 +346,7 @@ def share(case: Case) -> Iterator[Finding]:
         said = True
         size, cells = max((sum(one), len(one)) for one in counts)
         least = detectable(size, cells, alpha)
-        power = "" if least is None else f"; through one entry node ({size:,} connections, {cells} backends) {_power(least)} would show"
+        power = "" if least is None else f"; through one entry node ({size:,} connections, {cells} backends) {_power(least)} would show ({POWER:.0%})"
         kind = "kube-proxy chooses at random, so p is anywhere between 0 and 1" if _random(case) else "round robin is more even than chance: p near 1"
         figures = f"{result.size:,} connections, {result.method}, p = {result.p:.3g}, alpha = {alpha:g} ({kind})"
         if result.p >= alpha:
@@ -420,6 +442,7 @@ class _Trouble:
     entries: tuple[str, ...]  # through which it fails, when not through all
     failed: tuple[Choice, ...]
     decided: int
+    apart: bool  # all that failed came after all that was answered, or before
     certain: bool  # seen at the backend's own node
     service: str | None
 
@@ -428,12 +451,7 @@ def _trouble(case: Case, network: str, address: Address, choices: Sequence[Choic
     """What is wrong with a backend, and how many connections never reached its node."""
     choices = [choice for choice in choices if choice.protocol == "tcp"]
     home = next((choice.home for choice in choices if choice.home is not None), None)
-    near = frozenset(
-        position
-        for position, vantage in enumerate(case.vantages)
-        if (vantage.kind == "node" and vantage.node == home)
-        or (vantage.kind == "endpoint" and vantage.endpoint is not None and address in vantage.endpoint.addresses)
-    )
+    near = frozenset(position for position in range(len(case.vantages)) if _is_near(case, position, home, address))
     whole = spans(case)
     bad: list[Choice] = []
     good: list[Choice] = []
@@ -454,18 +472,37 @@ def _trouble(case: Case, network: str, address: Address, choices: Sequence[Choic
     fine = {choice.entry for choice in good}
     kind = "refuses" if all(choice.refused for choice in bad) else "silent"
     entries: tuple[str, ...] = ()
+    apart = False
     if good:
         begins, ends = min(choice.time_ns for choice in bad), max(choice.time_ns for choice in bad)
-        if ends < min(choice.time_ns for choice in good):
-            kind = "late"
-        elif not fine & set(through) and not certain:
+        apart = ends < min(choice.time_ns for choice in good) or begins > max(choice.time_ns for choice in good)
+        if not fine & set(through):
             kind, entries = "one way", through
+        elif ends < min(choice.time_ns for choice in good):
+            kind = "late"
         elif not (begins > max(choice.time_ns for choice in good) and len(bad) > 1):
             if len(bad) < 3 or len(bad) < 0.02 * len(choices):
                 return None, underway  # a lost frame or a client that gave up
             kind = "some"
     service = next((choice.service for choice in choices if choice.service is not None), None)
-    return _Trouble(network, address, home, kind, entries, tuple(bad), len(bad) + len(good), certain, service), underway
+    return _Trouble(network, address, home, kind, entries, tuple(bad), len(bad) + len(good), apart, certain, service), underway
+
+
+EVERY_BACKEND = (
+    " As it is so with several backends of one node, the node itself may drop what arrives: a firewall on the VXLAN port, a missing device."
+)
+
+
+def _others(trouble: _Trouble) -> str:
+    return "those of other nodes, at other times" if trouble.apart else "those of other nodes"
+
+
+def _is_near(case: Case, position: int, home: str | None, address: Address) -> bool:
+    """Whether a capture was taken where the backend lives."""
+    vantage = case.vantages[position]
+    if vantage.kind == "node":
+        return vantage.node is not None and vantage.node == home
+    return vantage.endpoint is not None and address in vantage.endpoint.addresses
 
 
 def _dead(case: Case, troubles: Sequence[_Trouble]) -> Finding:
@@ -479,7 +516,7 @@ def _dead(case: Case, troubles: Sequence[_Trouble]) -> Finding:
         "silent": f"{names}{where} {'no longer answers' if since else 'never answers'}",
         "refuses": f"{names}{where} {'began to refuse' if since else 'refuses'} connections",
         "some": f"{names}{where} leaves some connections without an answer",
-        "one way": f"{names}{where} does not answer connections that come through {_listed(first.entries)}, while it answers others",
+        "one way": f"{names}{where} does not answer connections that come through {_listed(first.entries)}, while it answers {_others(first)}",
         "late": f"{names}{where} did not answer at first: it was chosen before it was ready",
     }[first.kind]
     hints = {
@@ -490,19 +527,18 @@ def _dead(case: Case, troubles: Sequence[_Trouble]) -> Finding:
         "one way": "Its answers do not find the way back to this entry node, or the connections do not arrive: look at the segments and at loss.",
         "late": "A service without a health check gets connections as soon as its container runs.",
     }
-    port = first.failed[0].port
-    nodes = (*first.entries, first.home) if first.kind == "one way" else (first.home,)
-    severity = {"some": Severity.WARNING, "one way": Severity.WARNING, "late": Severity.INFO}.get(first.kind)
+    nodes = (first.home, *first.entries) if first.certain else (*first.entries, first.home)
+    severity = {"some": Severity.WARNING, "one way": None if first.certain else Severity.WARNING, "late": Severity.INFO}.get(first.kind)
     return failed(
-        f"{words}: {bad:,} of {decided:,} connections failed",
+        f"{words}: {bad:,} of {_many(decided, 'connection')} failed",
         subject=f"{_listed([str(one.address) for one in troubles])} in {first.network}",
         nodes=tuple(dict.fromkeys(node for node in nodes if node is not None)),
         rows=_rows(choice for one in troubles for choice in one.failed),
         expected="a SYN-ACK to every SYN",
         seen="a reset" if first.kind == "refuses" else f"{bad:,} SYNs without an answer",
-        hint=hints[first.kind],
-        command=f"on {first.home or 'its node'}: docker ps --filter name={_task_name(case, first)}; nsenter -t $(docker inspect -f '{{{{.State.Pid}}}}' CONTAINER) -n ss -ltn "
-        f"'sport = :{port}'  (the target port of {port})",
+        hint=hints[first.kind] + (EVERY_BACKEND if len(troubles) > 1 and first.kind == "silent" else ""),
+        command=f"on {first.home or 'its node'}: docker ps --filter name={_task_name(case, first)}; "
+        "nsenter -t $(docker inspect -f '{{.State.Pid}}' CONTAINER) -n ss -ltn",
         severity=severity,
     )
 
@@ -538,7 +574,7 @@ def removed(case: Case) -> Iterator[Finding]:
         name = _called(case, network, address) if before else f"{address}, which is no endpoint of {network}"
         others = len({choice.entry for choice in mesh.choices if choice.network == network}) > len(entries)
         yield failed(
-            f"{_listed(entries)} still sends connections to {name}"
+            f"{_listed(entries)} still {'sends' if len(entries) == 1 else 'send'} connections to {name}"
             + (", which the expectation has removed" if before else "")
             + f": {len(choices):,} of them, "
             + (f"{answered:,} answered" if answered else "none answered"),
@@ -559,15 +595,13 @@ def removed(case: Case) -> Iterator[Finding]:
         yield _nothing_balanced(case)
         return
     if unlisted:
-        addresses = sorted({address for _, address in unlisted})
-        count = sum(map(len, unlisted.values()))
+        addresses = _listed([str(address) for address in sorted({address for _, address in unlisted}, key=str)])
+        answered = sum(choice.answered for choices in unlisted.values() for choice in choices)
         yield unknown(
-            f"{count:,} connections went to {_listed([str(address) for address in addresses])}, which the expectation does not list as a running backend, and were "
-            "answered"
-            if all(c.answered for cs in unlisted.values() for c in cs)
-            else f"{count:,} connections went to {_listed([str(address) for address in addresses])}, of which the expectation knows too little",
+            f"{_many(sum(map(len, unlisted.values())), 'connection')} went to {addresses}, which the expectation does not list as a running backend; "
+            f"{answered:,} were answered",
             needs=INGRESS_NEEDED + ", from the time of the capture",
-            subject=_listed([str(address) for address in addresses]),
+            subject=addresses,
         )
     else:
         yield passed(f"all {len(mesh.choices):,} balanced connections went to listed, running backends")
@@ -610,7 +644,7 @@ def _removed(case: Case, choice: Choice) -> bool:
     "VX-MESH-ENTRY",
     "every node takes in connections to the published ports",
     family=FAMILY,
-    about="Any node accepts a published port and passes the connection on; one that is refused, swallowed or accepted in vain never reached a backend.",
+    about="Any node accepts a published port and passes the connection on; one that is refused, swallowed or accepted in vain reached no backend.",
     source="libnetwork service_linux.go (programIngress): DNAT to ingress_sbox, fwmark, IPVS",
     problem="The published port works on some nodes only, or connections are refused at once: moby#25325, kernels without ip_vs, flushed iptables.",
     invariants=("B14",),
@@ -620,9 +654,10 @@ def _removed(case: Case, choice: Choice) -> bool:
 )
 def entry(case: Case) -> Iterator[Finding]:
     mesh = mesh_of(case)
+    elsewhere = {id(request) for _, request in _astray(case, mesh)}
     by_entry: dict[tuple[str, int], list[Request]] = {}
     for request in mesh.requests:
-        if request.settled and not _without_backends(request):
+        if request.settled and id(request) not in elsewhere and not _without_backends(request):
             by_entry.setdefault((request.node, request.port), []).append(request)
     bad = False
     lines = []
@@ -668,16 +703,19 @@ def _explained(case: Case, mesh: Mesh, node: str, requests: Sequence[Request], d
     """Whether a backend on the node itself, which other nodes find dead too, explains what died in it."""
     if len(died) == len(requests):
         return False
-    bad = {
-        choice.backend
-        for choice in mesh.choices
-        if choice.failed and choice.home == node and choice.entry != node and choice.service in {s for request in died for s in request.services}
-    }
-    backends = max(
-        (len(cluster.backends(s, ingress.name).endpoints) for cluster in case.clusters if (ingress := cluster.ingress) for s in died[0].services),
-        default=0,
-    )
+    services = {service for request in died for service in request.services}
+    bad = {c.backend for c in mesh.choices if c.failed and c.home == node and c.entry != node and c.service in services}
+    ingress = case.cluster.ingress
+    backends = 0 if ingress is None else max((len(case.cluster.backends(service, ingress.name).endpoints) for service in services), default=0)
     return bool(bad) and backends > 0 and len(died) <= len(requests) * len(bad) / backends + len(bad)
+
+
+WHY_IT_DIES = {
+    "refused at once": "This looks like a mesh without a balancer: the node has no IPVS (kernel module ip_vs or xt_ipvs missing), or its table for "
+    "this service is empty.",
+    "left without an answer": "The mesh's rules are gone from the node (DOCKER-INGRESS), a firewall drops the port, or ingress_sbox is broken.",
+    "accepted but never served": "The node's own placeholder socket accepted the connection: its DNAT rule (nat DOCKER-INGRESS) is gone.",
+}
 
 
 def _refusal(case: Case, mesh: Mesh, node: str, port: int, requests: Sequence[Request], died: Sequence[Request]) -> Finding:
@@ -699,24 +737,20 @@ def _refusal(case: Case, mesh: Mesh, node: str, port: int, requests: Sequence[Re
         else "there is no capture at the node that shows what it did"
     )
     worst = max(parts)[1]
-    hint = {
-        "refused at once": "This looks like a mesh without a balancer: the node has no IPVS (kernel module ip_vs or xt_ipvs missing), or an empty table for this service.",
-        "left without an answer": "The rules of the mesh are gone from the node (DOCKER-INGRESS), a firewall drops the port, or its ingress sandbox is broken.",
-        "accepted but never served": "The node's own placeholder socket accepted the connection: its DNAT rule (nat DOCKER-INGRESS) is gone.",
-    }[worst]
+    hint = WHY_IT_DIES[worst]
     if not every:
         hint += " As only a part fails, a task on this node that does not answer is as likely."
+    which = "every connection" if every else f"{len(died):,} of {_many(len(requests), 'connection')}"
+    what = f"the published port {port}{f' of {service}' if service else ''}"
     return failed(
-        f"{'all' if every else f'{len(died):,} of'} {len(requests):,} connections to the published port {port}{f' of {service}' if service else ''} at {node} die in the node: "
-        f"{how}; {inside}",
+        f"{which} to {what} at {node} {'dies' if every else 'die'} in the node: {how}; {inside}",
         subject=f"{node}:{port}",
         nodes=(node,),
         rows=_all_rows(row for request in died for row in request.rows),
         expected="each connection passed on to a backend and answered",
         seen=how,
         hint=hint,
-        command=f"on {node}: nsenter --net=/var/run/docker/netns/ingress_sbox ipvsadm -ln; nsenter --net=/var/run/docker/netns/ingress_sbox iptables -t mangle -S; "
-        f"iptables -t nat -S DOCKER-INGRESS; modprobe ip_vs",
+        command=_in_ingress(node, "ipvsadm -ln; iptables -t mangle -S") + "; iptables -t nat -S DOCKER-INGRESS; modprobe ip_vs",
     )
 
 
@@ -751,8 +785,9 @@ def source_nat(case: Case) -> Iterator[Finding]:
             rows=_all_rows(connection.first for connection in connections),
             expected="the load-balancer endpoint of the entry node as inner source",
             seen=_listed(sources),
-            hint="The SNAT rule of the node's ingress sandbox is missing, or net.ipv4.vs.conntrack is 0 there: backends answer the client directly, around the balancer.",
-            command=f"on {node}: nsenter --net=/var/run/docker/netns/ingress_sbox sh -c 'iptables -t nat -S POSTROUTING; sysctl net.ipv4.vs.conntrack'",
+            hint="The SNAT rule of the node's ingress sandbox is missing, or net.ipv4.vs.conntrack is 0 there: backends answer the client directly, "
+            "around the balancer.",
+            command=_in_ingress(node, "iptables -t nat -S POSTROUTING; sysctl net.ipv4.vs.conntrack"),
         )
     if by_node:
         return
@@ -760,7 +795,7 @@ def source_nat(case: Case) -> Iterator[Finding]:
     if choices:
         entries = sorted({f"{choice.source} of {choice.entry}" for choice in choices})
         yield passed(
-            f"all {len(choices):,} connections of the mesh have a load balancer as source ({_listed(entries)}): the clients' addresses do not reach the tasks"
+            f"all {len(choices):,} connections of the mesh have a load balancer as source ({_listed(entries)}): tasks do not see the clients'"
         )
     elif any(cluster.ingress is not None for cluster in case.clusters):
         yield unknown("no connection of the mesh was captured on its way to a backend", needs="connections through a published port while capturing")
@@ -787,7 +822,7 @@ def _untranslated(case: Case) -> list[Connection]:
     "VX-MESH-BYPASS",
     "answers come back through the node that was asked",
     family=FAMILY,
-    about="The answer to a client's SYN comes from the address it was sent to; one from another node or from the task itself is dropped by the client.",
+    about="The answer to a client's SYN comes from the address it was sent to; the client drops one from another node or from the task itself.",
     source="IPVS masquerading mode: both directions pass the director; moby#31785",
     problem="Connections to the published port hang although backends answer: asymmetric routing, rp_filter, missing SNAT.",
     invariants=("B16", "C18"),
@@ -797,15 +832,10 @@ def _untranslated(case: Case) -> list[Connection]:
 )
 def bypass(case: Case) -> Iterator[Finding]:
     mesh = mesh_of(case)
-    waiting: dict[tuple[Address, int, int], Request] = {(r.client, r.client_port, r.sequence): r for r in mesh.requests if not r.answered}
     already = {(connection.client, connection.client_port) for connection in _untranslated(case)}
     astray: dict[tuple[str, str], list[tuple[Connection, Request]]] = {}
-    for connection in case.connections:
-        if connection.begun or connection.syn_ack < 0:
-            continue
-        sequence = (int(case.table["tcp_ack"][connection.syn_ack]) - 1) & 0xFFFFFFFF
-        request = waiting.get((connection.client, connection.client_port, sequence))
-        if request is not None and connection.server != request.address and (connection.client, connection.client_port) not in already:
+    for connection, request in _astray(case, mesh):
+        if (request.client, request.client_port) not in already:
             astray.setdefault((request.node, _home(case, connection)), []).append((connection, request))
     for (node, home), pairs in astray.items():
         servers = sorted({str(connection.server) for connection, _ in pairs})
@@ -816,8 +846,8 @@ def bypass(case: Case) -> Iterator[Finding]:
             rows=_all_rows(row for connection, request in pairs for row in (request.rows[0], connection.syn_ack)),
             expected=f"a SYN-ACK from {pairs[0][1].address}",
             seen=f"a SYN-ACK from {servers[0]}",
-            hint="The backend sees the client's address and has its own way to it: the SNAT of the mesh is missing, or the balancer is in direct-routing mode.",
-            command=f"on {node}: nsenter --net=/var/run/docker/netns/ingress_sbox sh -c 'iptables -t nat -S POSTROUTING; ipvsadm -ln'",
+            hint="The backend sees the client's address and has its own way to it: the SNAT is missing, or the balancer routes directly.",
+            command=_in_ingress(node, "iptables -t nat -S POSTROUTING; ipvsadm -ln"),
         )
     if astray:
         return
@@ -826,6 +856,19 @@ def bypass(case: Case) -> Iterator[Finding]:
         yield passed(f"{answered:,} connections to published ports were answered by the node that was asked")
     else:
         yield unknown("no answered connection to a published port was captured", needs=CLIENT_NEEDED)
+
+
+def _astray(case: Case, mesh: Mesh) -> list[tuple[Connection, Request]]:
+    """Requests that were answered by somebody else than the address asked, each with that answer."""
+    waiting = {(request.client, request.client_port, request.sequence): request for request in mesh.requests if not request.answered}
+    found: dict[int, tuple[Connection, Request]] = {}
+    for connection in case.connections if waiting else ():
+        if not connection.begun and connection.syn_ack >= 0:
+            sequence = (int(case.table["tcp_ack"][connection.syn_ack]) - 1) & 0xFFFFFFFF
+            request = waiting.get((connection.client, connection.client_port, sequence))
+            if request is not None and connection.server != request.address:
+                found.setdefault(id(request), (connection, request))
+    return list(found.values())
 
 
 def _home(case: Case, connection: Connection) -> str:
@@ -882,8 +925,9 @@ def idle(case: Case) -> Iterator[Finding]:
             rows=tuple(row for row in (connection.after_idle, connection.rst, connection.last) if row >= 0),
             expected="keepalives more often than every 900 s, or an answer",
             seen=f"{seconds:,} s of silence, then {'a reset' if 'reset' in outcome else 'no answer'}",
-            hint="IPVS drops connections that are silent for 900 s. Let clients send keepalives (net.ipv4.tcp_keepalive_time below 900), or use endpoint mode dnsrr.",
-            command="sysctl -w net.ipv4.tcp_keepalive_time=600  (in the client's sandbox: docker service update --sysctl-add net.ipv4.tcp_keepalive_time=600 SERVICE)",
+            hint="IPVS drops connections that are silent for 900 s. Let clients send keepalives (net.ipv4.tcp_keepalive_time below 900), or use "
+            "endpoint mode dnsrr.",
+            command="docker service update --sysctl-add net.ipv4.tcp_keepalive_time=600 CLIENT_SERVICE",
         )
     if not broken:
         if quiet:
@@ -994,6 +1038,10 @@ def _range(counts: Iterable[tuple[int, int]], times: int = 1) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+def _many(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def _listed(words: Sequence[str], most: int = 6) -> str:
     """`a, b and c`, the rest counted."""
     if len(words) > most:
@@ -1028,6 +1076,10 @@ def _ipvs(case: Case, network: str, entry: str, *addresses: Address) -> str:
     sandbox = "ingress_sbox" if _is_ingress(case, network) else f"lb_{(_network_id(case.cluster, network) or 'NETWORK_ID')[:9]}"
     wanted = "" if not addresses else " | grep -E '" + "|".join(str(address).replace(".", r"\.") for address in addresses[:4]) + "'"
     return f"on {entry}: nsenter --net=/var/run/docker/netns/{sandbox} ipvsadm -ln{wanted}"
+
+
+def _in_ingress(node: str, commands: str) -> str:
+    return f"on {node}: nsenter --net=/var/run/docker/netns/ingress_sbox sh -c '{commands}'"
 
 
 def _network_id(cluster: Cluster, network: str) -> str | None:

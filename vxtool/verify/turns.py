@@ -57,7 +57,8 @@ class Turns:
     choices: tuple[Choice, ...]
     parts: tuple[Stretch, ...]
     homes: Mapping[Address, str | None]
-    never: tuple[Address, ...]  # listed, visible and not chosen once
+    never: tuple[Address, ...]  # running, visible and not chosen once
+    doubted: tuple[Address, ...]  # the same, but perhaps not running: listed without its task's state, or in a list of another time
     joined: Mapping[Address, int]  # listed, but first chosen only at this time (ns)
     left: Mapping[Address, int]  # listed, but not chosen any more after this time
     complete: bool  # the expectation lists all backends
@@ -69,7 +70,13 @@ class Turns:
 
     @property
     def sure(self) -> int:
+        """Connections counted."""
         return sum(low for part in self.parts for low, _ in part.counts.values())
+
+    @property
+    def most(self) -> int:
+        """How often the busiest backend was chosen: with two rounds or more, everybody had a turn."""
+        return max((low for part in self.parts for low, _ in part.counts.values()), default=0)
 
     @property
     def even(self) -> bool:
@@ -223,6 +230,16 @@ def _turns(mesh: Mesh, sight: _Sight, network: str, entry: str, service: str | N
     cut = _cuts(sight, choices, set(expected))
     requests = _requests(mesh, sight, network, entry, cluster, service) if listed is not None and listed.complete else None
     local = [address for address, home in expected.items() if home == entry and not sight.sees(address, home, entry)]
+    running = _running(mesh, cluster, service, network)
+    strangers = [
+        c for c in mesh.choices if (c.network, c.service) == (network, service) and c.captures & sight.captures and c.backend not in expected
+    ]
+    # How many backends share the entry node's own part is known only when the list is right: it is not when others are chosen, anywhere.
+    if strangers or not running.issuperset(local):
+        requests = None
+    # Others that answer are running tasks: then the list is of another time, and who is missing from the balancer may be gone.
+    if any(choice.answered for choice in strangers):
+        running = set()
     parts = []
     for start, stop in cut.pieces:
         # Any stretch of the balancer's sequence will do: from one choice to another where a change limits it, else all that was captured.
@@ -239,7 +256,8 @@ def _turns(mesh: Mesh, sight: _Sight, network: str, entry: str, service: str | N
         choices=tuple(choices),
         parts=tuple(parts),
         homes=homes,
-        never=tuple(address for address in visible if address not in seen),
+        never=tuple(address for address in visible if address not in seen and address in running),
+        doubted=tuple(address for address in visible if address not in seen and address not in running),
         joined={address: time for address, time in cut.joined.items() if address in expected},
         left={address: time for address, time in cut.left.items() if address in expected},
         complete=listed is not None and listed.complete,
@@ -249,6 +267,26 @@ def _turns(mesh: Mesh, sight: _Sight, network: str, entry: str, service: str | N
         captures=sight.captures,
         clusters=choices[-1].clusters,
     )
+
+
+def _running(mesh: Mesh, cluster: Cluster, service: str | None, network: str) -> set[Address]:
+    """The backends that surely serve: inspect lists a task until it is gone, so that one being stopped looks like any other.
+
+    Those serve whose task is told to run, or of which the service wants exactly as many, or to which somebody's connections are answered; and those
+    of an expectation that knows no tasks, which somebody wrote down.
+    """
+    if service is None:
+        return set()
+    listed = cluster.backends(service, network).endpoints
+    known = cluster.service_by_name.get(service)
+    counted = known is not None and known.replicas == len(listed)
+    told = {endpoint.ip for endpoint in listed if counted or endpoint.task is None or _state_told(cluster, endpoint.task)}
+    return told | {choice.backend for choice in mesh.choices if choice.answered and choice.network == network}
+
+
+def _state_told(cluster: Cluster, task: str) -> bool:
+    known = cluster.task_by_id.get(task)
+    return known is not None and (known.desired is not None or known.observed is not None)
 
 
 @dataclass(frozen=True, slots=True)
