@@ -27,6 +27,7 @@ ZERO, GOOD, PARTIAL, LCO, BAD = (CHECKSUM_CLASSES.index(name) for name in ("zero
 FIRST, LATER = FRAGMENTS.index("first"), FRAGMENTS.index("later")
 I_FLAG, G_FLAG = 0x08000000, 0x80000000
 GROUP_POLICY = G_FLAG | I_FLAG | 0x0048FFFF  # G, I, D, A and the policy id (draft-smith-vxlan-group-policy)
+TCP = 6  # a header that the snap length cut off is TCP all the same
 INITIAL_TTLS = (64, 128, 255)
 
 Mask = npt.NDArray[np.bool_]
@@ -733,7 +734,7 @@ def _super_frames(case: Case) -> Mask:
     """Frames that the sender's or receiver's kernel holds as one and the wire never carried so (GSO, GRO)."""
     table = case.table
     unfinished = np.isin(table["outer_checksum_class"], (PARTIAL, LCO)) | np.isin(table["inner_checksum_class"], (PARTIAL, 0))
-    found: Mask = table.have("tcp") & (unfinished | (table["inner_ip_len"] > 9000) | (table["inner_ip_len"] == 0))
+    found: Mask = (table["inner_proto"] == TCP) & (unfinished | (table["inner_ip_len"] > 9000) | (table["inner_ip_len"] == 0))
     return found
 
 

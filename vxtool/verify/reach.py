@@ -26,9 +26,11 @@ __all__: list[str] = []
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 BAD = CHECKSUM_CLASSES.index("bad")
-COLUMNS = (*TALK_COLUMNS, *CONNECTION_COLUMNS, "outer_checksum_class", "icmp_type", "icmp_id", "icmp_seq", "inner_ip_len")
+RESERVED = 0xF7FFFFFF  # of the first word: what a plain receiver refuses to see
+COLUMNS = (*TALK_COLUMNS, *CONNECTION_COLUMNS, "outer_checksum_class", "vxlan_word", "icmp_type", "icmp_id", "icmp_seq", "inner_ip_len")
 SILENCE = 3
 """Requests that must go unanswered before silence is called silence."""
+ARRIVES = "reach"
 TAIL_NS = 1_000_000_000
 """A request this close to the end of its capture may still be answered."""
 
@@ -51,6 +53,7 @@ class Ask:
     first_ns: int
     last_ns: int
     size: int = 0
+    port: int = 0  # TCP; 0: an echo
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def handshakes(case: Case, tunnelled: bool) -> list[Ask]:
                 captures=frozenset(one.capture for one in views),
                 first_ns=first.first_ns,
                 last_ns=max(one.last_ns for one in views),
+                port=first.server_port,
             )
         )
     return asks
@@ -203,18 +207,19 @@ def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Addr
     ends: set[tuple[int, Address]] = set()
     twice = {address for _, address in duplicates(case)}
     table = case.table
-    bad = set(table["outer_ip_src_lo"][(table["tunnel"] != 0) & (table["outer_checksum_class"] == BAD)].tolist())
+    odd = (table["outer_checksum_class"] == BAD) | ((table["vxlan_word"] & RESERVED) != 0)
+    bad = set(table["outer_ip_src_lo"][table.have("vxlan") & odd].tolist())
     for talk in case.tunnel_talks:
         if talk.ip_src is None or talk.ip_dst is None:
             continue
         network = case.network_of(talk.clusters, talk.vni)
         vteps = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
         strange = network is None or talk.dport != case.data_path_port or bool(vteps and not {talk.outer_src, talk.outer_dst} <= vteps)
-        strange = (
-            strange or talk.ip_src in twice or talk.ip_dst in twice or (talk.outer_src is not None and int(case.stored(talk.outer_src)[1]) in bad)
-        )
+        strange = strange or talk.ip_src in twice or talk.ip_dst in twice
+        strange = strange or any(end is not None and int(case.stored(end)[1]) in bad for end in (talk.outer_src, talk.outer_dst))
         strange = strange or bool(network is not None and network.subnets and not (network.holds(talk.ip_src) and network.holds(talk.ip_dst)))
-        strange = strange or (talk.eth_dst is not None and talk.eth_dst.group) or _gone(talk, talk.ip_dst) or _gone(talk, talk.ip_src)
+        strange = strange or (talk.eth_dst is not None and talk.eth_dst.group)
+        strange = strange or _leaving(case, talk, talk.ip_dst) or _leaving(case, talk, talk.ip_src)
         for way, ip, mac, place in (("src", talk.ip_src, talk.eth_src, talk.outer_src), ("dst", talk.ip_dst, talk.eth_dst, talk.outer_dst)):
             del way
             for cluster in talk.clusters:
@@ -230,13 +235,13 @@ def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Addr
     return pairs, ends
 
 
-def _gone(talk: Talk, ip: Address) -> bool:
-    """Whether the cluster, which knows all endpoints of the network, has none with this address at the time."""
-    for cluster in talk.clusters:
+def _leaving(case: Case, talk: Talk, ip: Address) -> bool:
+    """Whether a cluster in force then, or the one after it, knows all endpoints of the network and none with this address: it was leaving or gone."""
+    for cluster in (*talk.clusters, *case.clusters[talk.moment + 1 : talk.moment + 2]):
         network = cluster.network_by_vni.get(talk.vni)
-        if network is None or not cluster.knows_endpoints(network.name, None) or cluster.endpoints_by_ip.get((talk.vni, ip)):
-            return False
-    return bool(talk.clusters)
+        if network is not None and cluster.knows_endpoints(network.name, None) and not cluster.endpoints_by_ip.get((talk.vni, ip)):
+            return True
+    return False
 
 
 def matrix(case: Case) -> Matrix:
@@ -356,7 +361,8 @@ def one_way(case: Case) -> Iterator[Finding]:
         yield failed(
             f"nothing {case.node_name(source)} asks of {case.node_name(target)} is answered ({asked(asks):,} requests); other nodes are",
             subject=f"{source} -> {target}",
-            nodes=case.nodes_of(source, target),
+            # What reaches the target's interface dies in the target.
+            nodes=case.nodes_of(target) if ARRIVES in where else case.nodes_of(source, target),
             rows=evidence(asks),
             expected="answers",
             seen=where,
@@ -379,8 +385,9 @@ def _where(case: Case, address: Address, asks: list[Ask]) -> tuple[str, str]:
         )
     if any(set(there) & ask.captures for ask in asks):
         return (
-            f"requests that reach {case.node_name(address)}'s interface and end there",
-            f"They arrive and are not taken in: a firewall drops UDP port {port} after the capture point, or the VXLAN device is missing, has another VNI or port.",
+            f"requests that {ARRIVES} {case.node_name(address)}'s interface, and no answer that leaves it",
+            f"They arrive and are not taken in, or the answers are dropped on the way out: a firewall on UDP port {port} behind the capture point, or a "
+            "VXLAN device that is missing or has another VNI or port.",
         )
     return (
         f"requests that never reach {case.node_name(address)}'s interface",
@@ -411,7 +418,7 @@ def silent_endpoints(case: Case) -> Iterator[Finding]:
     ]
     reported: set[tuple[Address, Address]] = set()
     findings = 0
-    for finding, pairs in (*_missing_entries(case, rest), *_quiet_endpoints(case, rest)):
+    for finding, pairs in (*_missing_entries(case, rest), *_quiet_endpoints(case, rest), *_quiet_ports(case, rest), *_hung(case)):
         if pairs & reported:
             continue
         reported |= pairs
@@ -501,6 +508,74 @@ def _quiet_endpoints(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set
         )
 
 
+def _quiet_ports(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set[tuple[Address, Address]]]]:
+    """A port that stops answering SYNs, of an endpoint that is alive otherwise."""
+    ingress = {vni for cluster in case.clusters if cluster.ingress is not None for vni in cluster.ingress.vnis}
+    by_port: dict[tuple[int, Address, int], list[Ask]] = defaultdict(list)
+    alive = {(ask.vni, ask.dst) for ask in asks if ask.answered}
+    for ask in asks:
+        if ask.port and ask.vni not in ingress:
+            by_port[ask.vni, ask.dst, ask.port].append(ask)
+    for (vni, dst, port), mine in by_port.items():
+        mine.sort(key=lambda ask: ask.first_ns)
+        last = max((i for i, ask in enumerate(mine) if ask.answered), default=-1)
+        rest = mine[last + 1 :]
+        if len(rest) < 2 or asked(rest) < 2 * SILENCE or (vni, dst) not in alive:
+            continue
+        who, nodes = _who(case, vni, dst), case.nodes_of(*(ask.target for ask in rest))
+        spell = max(ask.last_ns for ask in rest) - rest[0].first_ns
+        yield (
+            failed(
+                f"{who} on {', '.join(nodes)} is alive, but answers none of {asked(rest):,} SYNs to port {port} within {spell / 1e9:.0f} s",
+                subject=f"{who}:{port}",
+                nodes=nodes,
+                rows=evidence(rest),
+                expected="a SYN-ACK",
+                seen="none",
+                hint="The task is paused or hangs with a full accept queue, or a firewall in its sandbox drops the port.",
+                command=f"docker ps --filter status=paused; docker exec {who.split(' ', 1)[0]} ss -ltn  # on {', '.join(nodes)}: Recv-Q",
+                invariants=("B14", "B2"),
+            ),
+            {(ask.src, dst) for ask in rest},
+        )
+
+
+def _hung(case: Case) -> Iterator[tuple[Finding, set[tuple[Address, Address]]]]:
+    """A server that takes requests and never says a word, where it used to, or where the other tasks of its service do."""
+    by_server: dict[tuple[int, Address, int], list[Connection]] = defaultdict(list)
+    for one in case.connections:
+        if one.vni >= 0 and one.begun and one.syn_ack >= 0 and one.to_server:
+            by_server[one.vni, one.server, one.server_port].append(one)
+    talkative: set[tuple[int, str | None, int]] = set()
+    for (vni, server, port), views in by_server.items():
+        end = _endpoint(case, vni, server)
+        if end is not None and end.service is not None and any(one.to_client for one in views):
+            talkative.add((vni, end.service, port))
+    for (vni, server, port), views in by_server.items():
+        end = _endpoint(case, vni, server)
+        mute = [one for one in views if not one.to_client and one.last_ns - one.first_ns >= 1_500_000_000]
+        spoke = max((one.first_ns for one in views if one.to_client), default=None)
+        late = [one for one in mute if spoke is None or one.first_ns > spoke]
+        distinct = {(one.client, one.client_port) for one in late}
+        if len(distinct) < 3 or (spoke is None and (vni, end.service if end is not None else None, port) not in talkative):
+            continue
+        who, nodes = _who(case, vni, server), case.nodes_of(*(one.outer_dst for one in late))
+        yield (
+            failed(
+                f"{who} on {', '.join(nodes)} accepts {len(distinct):,} connections to port {port} and never answers a request",
+                subject=f"{who}:{port}",
+                nodes=nodes,
+                rows=tuple(row for one in late for row in (one.syn, one.last))[:5],
+                expected="an answer" + (", as before" if spoke is not None else ", as its fellow tasks give"),
+                seen="requests acknowledged by the kernel, no data back",
+                hint="The task is paused or its program hangs: the kernel still accepts connections for it.",
+                command=f"docker ps --filter status=paused; docker top {who.split(' ', 1)[0]}  # on {', '.join(nodes)}",
+                invariants=("B14",),
+            ),
+            {(one.client, server) for one in late},
+        )
+
+
 def _never_left(case: Case) -> Iterator[tuple[Finding, tuple[Address, Address]]]:
     """Requests seen inside a sandbox that never appear on its node's underlay."""
     sandboxes = {position: vantage for position, vantage in enumerate(case.vantages) if vantage.kind == "endpoint"}
@@ -530,6 +605,7 @@ def _never_left(case: Case) -> Iterator[tuple[Finding, tuple[Address, Address]]]
             continue
         lost = [ask for ask in asks if not ask.answered]
         who = f"{ends[0].name} ({dst})"
+        encrypted = any(net.encrypted for cluster in case.clusters for net in cluster.networks if net.name == ends[0].network)
         yield (
             failed(
                 f"{vantage.node} does not send {asked(lost):,} requests of {own[0].name} ({src}) to {who} onto the wire",
@@ -538,10 +614,12 @@ def _never_left(case: Case) -> Iterator[tuple[Finding, tuple[Address, Address]]]
                 rows=evidence(lost),
                 expected=f"VXLAN to {ends[0].node}",
                 seen="requests in the sandbox, nothing on the underlay",
-                hint=f"{vantage.node} has no forwarding or neighbour entry for {dst}, or one without destination.",
+                hint=f"{vantage.node} encrypts this network, and no ESP leaves it: the kernel lacks ESP, or has no state for this peer."
+                if encrypted
+                else f"{vantage.node} has no forwarding or neighbour entry for {dst}, or one without destination.",
                 command=f"nsenter --net=/var/run/docker/netns/1-<network id> sh -c 'bridge fdb show dev vxlan0 | grep {ends[0].mac}; ip neigh show {dst}'"
                 f"  # on {vantage.node}",
-                invariants=("B7",),
+                invariants=("B17", "B7") if encrypted else ("B7",),
             ),
             (src, dst),
         )
@@ -603,7 +681,7 @@ def refused(case: Case) -> Iterator[Finding]:
             seen="RST",
             hint="Nothing listens on that port in the task: the program has ended or listens elsewhere (a task that is being stopped does this for a moment).",
             command=f"docker ps; docker logs {who.split(' ', 1)[0]}  # on {', '.join(nodes)}",
-            severity=WARNING if len(no) >= 3 and spell >= 3 * 10**9 else INFO,
+            severity=WARNING if len(no) >= 5 or (len(no) >= 3 and spell >= 3 * 10**9) else INFO,
         )
     if not findings:
         yield (
