@@ -10,6 +10,7 @@ Knows how to group rows and how to ask the Cluster; refuses to judge. Two ideas 
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -370,7 +371,11 @@ class Case:
             return Vantage(
                 name, "endpoint", endpoint.node, None, endpoint, note=f"no tunnel, and {endpoint.ip} of {endpoint.name} in most of its frames"
             )
-        return Vantage(name, "unknown", note="no tunnel and no address of the cluster")
+        node = _node_called(self.clusters, self.table.captures[position].vantage or "") or _node_in(self.clusters, name)
+        note = "no tunnel and no address of the cluster"
+        if node is None:
+            return Vantage(name, "unknown", note=note)
+        return Vantage(name, "unknown", node.name, note=f"{note}; it is on {node.name} by its name")
 
     def _endpoint_seen(self, talks: Sequence[Talk]) -> Endpoint | None:
         """The endpoint in whose sandbox a capture without tunnels was taken: the task whose addresses, in all its networks, are in most frames."""
@@ -410,6 +415,13 @@ def _node_called(clusters: Sequence[Cluster], name: str) -> Node | None:
         if len(ending) == 1:
             return ending[0]
     return None
+
+
+def _node_in(clusters: Sequence[Cluster], path: str) -> Node | None:
+    """The only node of which a part of a file's name speaks ("task-web-vm3.pcap": "sathish-vm3")."""
+    words = re.split(r"[-_.\s]", Path(path).name)
+    found = {node.name: node for word in words if word and (node := _node_called(clusters, word)) is not None}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _endpoint_called(clusters: Sequence[Cluster], name: str) -> Endpoint | None:
