@@ -32,7 +32,7 @@ from vxtool.verify.check import CHECKS, Check
 from vxtool.verify.verdicts import Result, Severity, Verdict
 
 CAPTURES = Path(__file__).parents[2] / "captures"
-CHECKSUMS = Options(checksums=True)
+CHECKSUMS = Options(checksums=True, guess=True)
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
