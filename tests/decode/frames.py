@@ -174,14 +174,14 @@ _IPINNER = Ether(**INNER) / _PING
 
 _ETHERNET: dict[str, Packet] = {
     "arp": Ether(**ETH) / ARP(op=1, hwsrc=ETH["src"], psrc=V4["src"], hwdst="00:00:00:00:00:00", pdst=V4["dst"]) / Raw(b"\0" * 18),
-    "arp of other sizes": Ether(**ETH) / Raw(bytes.fromhex("0020080014040001") + b"q" * 48),
+    "arp of other sizes": Ether(**ETH, type=0x0806) / Raw(bytes.fromhex("0020080014040001") + b"q" * 48),
     "802.3": Dot3(**ETH) / LLC() / STP(),
-    "three vlan tags": Ether(**ETH) / Dot1AD(vlan=100) / Dot1Q(vlan=7) / Dot1Q(vlan=8) / IP(**V4) / UDP(dport=9) / Raw(b"x"),
+    "three vlan tags": Ether(**ETH) / Dot1AD(vlan=100) / Dot1Q(vlan=7) / Dot1Q(vlan=8) / IP(**V4) / UDP(sport=1000, dport=9) / Raw(b"x"),
     "unknown ethertype": Ether(**ETH, type=0x88CC) / Raw(b"lldp"),
     "tcp with options": Ether(**ETH) / IP(**V4, options=[IPOption_NOP(), IPOption_RR(routers=["1.2.3.4"])]) / SYN,
     "tcp payload": Ether(**ETH) / IP(**V4, tos=0xB8, flags="DF") / TCP(sport=2377, dport=55000, flags="PA", window=501) / Raw(b"data" * 5),
     "gossip": Ether(**ETH) / IP(**V4) / UDP(sport=7946, dport=7946) / Raw(b"memberlist"),
-    "udp with trailer": Ether(**ETH) / Raw(bytes(IP(**V4) / UDP(dport=9) / Raw(b"pad")) + b"\0" * 15),
+    "udp with trailer": Ether(**ETH, type=0x0800) / Raw(bytes(IP(**V4) / UDP(sport=1000, dport=9) / Raw(b"pad")) + b"\0" * 15),
     "udp shorter than ip": Ether(**ETH) / IP(**V4) / UDP(dport=53, len=20) / Raw(bytes(QUERY)),
     "first fragment": Ether(**ETH) / IP(**V4, flags="MF", id=77) / UDP(sport=1, dport=4789, len=1480) / VXLAN(flags=8, vni=9) / _IPINNER,
     "later fragment": Ether(**ETH) / IP(**V4, frag=100, id=77, proto=17) / Raw(b"tail" * 6),
@@ -205,7 +205,7 @@ _ETHERNET: dict[str, Packet] = {
     "ipv6 routing header with segments left": Ether(**ETH)
     / IPv6(**V6)
     / IPv6ExtHdrRouting(addresses=["fd00::9"], segleft=1)
-    / UDP(dport=9)
+    / UDP(sport=1000, dport=9)
     / Raw(b"x"),
     "ipv6 first fragment": Ether(**ETH) / IPv6(**V6) / IPv6ExtHdrFragment(m=1, id=0xDEADBEEF) / UDP(sport=9, dport=10, len=4000) / Raw(b"z" * 8),
     "ipv6 later fragment": Ether(**ETH) / IPv6(**V6) / IPv6ExtHdrFragment(offset=181, id=0xDEADBEEF, nh=17) / Raw(b"z" * 8),
@@ -256,14 +256,14 @@ _ETHERNET: dict[str, Packet] = {
     "big tcp over ipv6": _big_tcp(6),
     "nested 8 deep": _nested(8, _PING),
     "nested 10 deep": _nested(10, _PING),
-    "ip version 5": Ether(**ETH) / Raw(b"\x55" + bytes(_PING)[1:]),
-    "ihl 4": Ether(**ETH) / Raw(b"\x44" + bytes(_PING)[1:]),
-    "ip shorter than its header": Ether(**ETH) / IP(**V4, len=19) / UDP(),
-    "udp length 7": Ether(**ETH) / IP(**V4) / UDP(dport=9, len=7) / Raw(b"x"),
+    "ip version 5": Ether(**ETH, type=0x0800) / Raw(b"\x55" + bytes(_PING)[1:]),
+    "ihl 4": Ether(**ETH, type=0x0800) / Raw(b"\x44" + bytes(_PING)[1:]),
+    "ip shorter than its header": Ether(**ETH) / IP(**V4, len=19) / UDP(sport=1000, dport=9),
+    "udp length 7": Ether(**ETH) / IP(**V4) / UDP(sport=1000, dport=9, len=7) / Raw(b"x"),
     "tcp offset 4": Ether(**ETH) / IP(**V4) / TCP(dataofs=4),
-    "ip claims too much": Ether(**ETH) / IP(**V4, len=900) / UDP(dport=9) / Raw(b"x"),
-    "udp claims too much": Ether(**ETH) / IP(**V4) / UDP(dport=9, len=900) / Raw(b"x"),
-    "inner ip claims too much": _vxlan(Ether(**INNER) / IP(**V4_INNER, len=900) / UDP(dport=9) / Raw(b"x")),
+    "ip claims too much": Ether(**ETH) / IP(**V4, len=900) / UDP(sport=1000, dport=9) / Raw(b"x"),
+    "udp claims too much": Ether(**ETH) / IP(**V4) / UDP(sport=1000, dport=9, len=900) / Raw(b"x"),
+    "inner ip claims too much": _vxlan(Ether(**INNER) / IP(**V4_INNER, len=900) / UDP(sport=1000, dport=9) / Raw(b"x")),
     "inner ip shorter than its udp, in a first fragment": Ether(**ETH)
     / IP(**V4, flags="MF")
     / UDP(sport=1, dport=4789, len=1480)
@@ -289,7 +289,10 @@ _OTHER_LINKS: dict[str, tuple[int, Packet]] = {
     "sll loopback": (113, CookedLinux(proto=0x800, lladdrtype=772, lladdrlen=0) / _PING),
     "sll 802.2": (113, CookedLinux(proto=4, **_COOKED) / LLC() / STP()),
     "sll netlink": (113, CookedLinux(proto=0, lladdrtype=824) / Raw(b"nl")),
-    "sll2": (276, CookedLinuxV2(pkttype=3, ifindex=7, proto=0x800, **_COOKED) / IP(**V4) / UDP(dport=4789) / VXLAN(flags=8, vni=2) / _IPINNER),
+    "sll2": (
+        276,
+        CookedLinuxV2(pkttype=3, ifindex=7, proto=0x800, **_COOKED) / IP(**V4) / UDP(sport=1000, dport=4789) / VXLAN(flags=8, vni=2) / _IPINNER,
+    ),
     "sll2 netlink": (276, CookedLinuxV2(proto=0, lladdrtype=824) / Raw(b"nl")),
     "unsupported link": (147, Raw(b"abc")),
 }
