@@ -5,7 +5,7 @@ Knows how to make bytes and how to look at rows; says nothing about what is righ
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from scapy.packet import Packet, Raw
 
 from vxtool.capture.frames import INDEX, Frames, Interface
 from vxtool.decode import dns
-from vxtool.decode.columns import COLUMNS
+from vxtool.decode.columns import COLUMNS, HAVE, ROW
 from vxtool.decode.reference import META
 
 __all__ = ["SPECIMENS", "Made", "as_frames", "differences", "made_frames", "values"]
@@ -71,20 +71,20 @@ def as_frames(made: Iterable[Made]) -> Frames:
 
 def values(row: np.void, frame: bytes) -> dict[str, object]:
     """A row of the walk as `vxtool.decode.reference.read` gives it. Written from the contract in columns.py alone."""
+    stored: dict[str, int] = dict(zip(ROW.names or (), row.item(), strict=True))
     seen: dict[str, object] = {}
-    for column in COLUMNS:
-        if column.name in META or not column.fields:
-            continue
-        present = not column.mask or int(row[column.mask]) & column.bit
-        number = int(row[column.fields[0]]) >> column.shift
-        if column.limit:
-            number &= column.limit
-        version = "outer_ip_version" if column.name.startswith("outer") else "inner_ip_version"
-        seen[column.name] = _SHOW[column.kind](row, column.fields, number, version, column.words) if present else None
-    message = None
-    if row["have"] & DNS_BIT:
-        start = int(row["dns_offset"])
-        message = dns.parse(frame[start : start + int(row["dns_len"])])
+    for column in STORED:
+        if column.mask and not stored[column.mask] & column.bit:
+            seen[column.name] = None
+        elif column.kind == "ip":
+            # An ICMP error quotes a packet of its own version.
+            version = stored["outer_ip_version" if column.name.startswith("outer") else "inner_ip_version"]
+            seen[column.name] = _address(version, *(stored[field] for field in column.fields))
+        else:
+            number = stored[column.fields[0]] >> column.shift
+            seen[column.name] = _SHOW[column.kind](number & column.limit if column.limit else number, column.words)
+    start = stored["dns_offset"]
+    message = dns.parse(frame[start : start + stored["dns_len"]]) if stored["have"] & HAVE["dns"] else None
     seen["dns_qname"] = message.questions[0].name if message and message.questions else None
     seen["dns_qtype"] = message.questions[0].type if message and message.questions else None
     for name, attribute in (("dns_answers", "data"), ("dns_answer_names", "name"), ("dns_answer_types", "type"), ("dns_ttls", "ttl")):
@@ -92,30 +92,20 @@ def values(row: np.void, frame: bytes) -> dict[str, object]:
     return seen
 
 
-def _ip(row: np.void, fields: tuple[str, ...], version: int) -> str:
-    high, low = int(row[fields[0]]), int(row[fields[1]])
+def _address(version: int, high: int, low: int) -> str:
     if version == 4:
-        return str(ipaddress.IPv4Address(low & 0xFFFFFFFF))
-    import socket
-
+        return socket.inet_ntoa((low & 0xFFFFFFFF).to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, (high << 64 | low).to_bytes(16, "big"))
 
 
-def _quoted_version(row: np.void, fields: tuple[str, ...], version: str) -> int:
-    if "quoted" not in fields[0]:
-        return int(row[version])
-    return int(row["inner_ip_version"])  # an ICMP error quotes a packet of its own version
-
-
-_SHOW: dict[str, Callable[[np.void, tuple[str, ...], int, str, tuple[str, ...]], object]] = {
-    "int": lambda row, fields, number, version, words: number,
-    "flag": lambda row, fields, number, version, words: bool(number),
-    "mac": lambda row, fields, number, version, words: number.to_bytes(6, "big").hex(":"),
-    "ip": lambda row, fields, number, version, words: _ip(row, fields, _quoted_version(row, fields, version)),
-    "ipv4": lambda row, fields, number, version, words: str(ipaddress.IPv4Address(number)),
-    "enum": lambda row, fields, number, version, words: words[number] or None,
+STORED = [column for column in COLUMNS if column.fields and column.name not in META]
+_SHOW: dict[str, Callable[[int, tuple[str, ...]], object]] = {
+    "int": lambda number, words: number,
+    "flag": lambda number, words: bool(number),
+    "mac": lambda number, words: number.to_bytes(6, "big").hex(":"),
+    "ipv4": lambda number, words: socket.inet_ntoa(number.to_bytes(4, "big")),
+    "enum": lambda number, words: words[number] or None,
 }
-DNS_BIT = next(column.bit for column in COLUMNS if column.name == "dns_id")
 
 
 def differences(walk: dict[str, object], reference: dict[str, object]) -> dict[str, tuple[object, object]]:
