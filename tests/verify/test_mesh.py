@@ -11,7 +11,9 @@ import pytest
 
 from tests.verify.build import ACK, CAPTURES, FIN, RST, Frame, Packet, Scene, failing, failures, healthy, of_family, phases, results, seconds
 from vxtool.expect.load import load as load_expectation
-from vxtool.model import Address, Cluster
+from vxtool.model import Address, Cluster, Orchestrator
+from vxtool.verify import engine
+from vxtool.verify.case import Settings
 from vxtool.verify.choices import mesh_of
 from vxtool.verify.turns import even, stretches
 from vxtool.verify.verdicts import Result, Severity, Verdict
@@ -496,6 +498,26 @@ def test_udp_is_counted_by_conversation() -> None:
     assert len(udp) == 201
     assert not any(choice.sure for choice in udp)  # all begin in the first 300 s, in which IPVS may remember older ones
     assert not failing(judge(scene, "VX-MESH-BALANCE", "VX-MESH-UNUSED"), *Severity)
+
+
+def test_a_random_balancer_is_judged_by_chance_not_by_turns() -> None:
+    scene = replace(steady(), settings=Settings(profile="flannel")).expecting(lambda cluster: replace(cluster, orchestrator=Orchestrator.KUBERNETES))
+    checks = tuple(one.id for one in engine.chosen("flannel") if one.family == "mesh")
+    assert "VX-MESH-BALANCE" not in checks
+    assert "kube-proxy chooses at random" in words(judge(scene, *checks), "VX-MESH-SHARE")
+    uneven = scene.edit(instead(LB1, {WEB3: "10.0.0.6", "10.0.0.9": "10.0.0.6"}))
+    verdicts = judge(uneven, *checks)
+    assert failing(verdicts, *Severity) == {"VX-MESH-SHARE"}
+    (found,) = failures(verdicts)
+    assert found.severity is Severity.INFO
+    assert "alpha = 0.001" in found.message
+
+
+def test_the_message_of_the_chance_test_states_alpha_and_power() -> None:
+    told = words(judge(steady()), "VX-MESH-SHARE")
+    assert "201 connections" in told
+    assert "p = 1, alpha = 0.001 (round robin is more even than chance" in told
+    assert "a backend 98% off its share would show (80%)" in told
 
 
 # -- turns -----------------------------------------------------------------------------------------------------------------

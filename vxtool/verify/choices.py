@@ -7,7 +7,7 @@ reached through the underlay; one on the entry node itself shows only in a captu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -32,9 +32,10 @@ RETRYING_NS = 127_000_000_000
 """How long Linux repeats a SYN (tcp_syn_retries 6): an unanswered one in the first minutes of a capture may have been balanced before."""
 
 IPVS_TCP_NS = 900_000_000_000
+IPVS_CLOSED_NS = 120_000_000_000
 IPVS_UDP_NS = 300_000_000_000
-"""How long IPVS remembers where a connection or a conversation went (the kernel's defaults, which Docker leaves): meanwhile the same addresses and
-ports are no new choice."""
+"""How long IPVS remembers where a connection, a connection after its FIN, and a conversation went (the kernel's defaults, which Docker leaves):
+meanwhile the same addresses and ports are no new choice."""
 
 UDP = 17
 
@@ -55,11 +56,13 @@ class Choice:
     sequence: int  # initial sequence number of the client; -1 when not known
     service: str | None
     home: str | None  # the backend's node
+    listed: bool  # a running backend of a service, by a cluster in force
     sure: bool  # a new decision, made while the capture ran; false: perhaps the rest of an older one
     answered: bool
     refused: bool  # a reset instead of an answer
     tries: int
     waited_ns: int  # from the first frame to the end of the capture in which it was seen
+    forgotten_ns: int  # when IPVS forgets it
     times_ns: tuple[tuple[int, int], ...]  # (capture, time of the first frame there)
     rows: tuple[int, ...]
     clusters: tuple[Cluster, ...] = field(repr=False, default=())  # by which it may be judged, the newest first
@@ -97,6 +100,7 @@ class Request:
     refused: bool
     failed: bool
     hollow: bool  # accepted, asked, and nothing came back
+    sure: bool  # a new connection to the balancer too; false: it may remember the client's port
     at_node: bool  # captured at the node itself
     times_ns: tuple[tuple[int, int], ...]
     rows: tuple[int, ...]
@@ -123,6 +127,22 @@ class Mesh:
     choices: tuple[Choice, ...]
     requests: tuple[Request, ...]
     ports: frozenset[int]  # TCP ports of nodes that are, or behave as, published ones
+
+    @cached_property
+    def of_service(self) -> Mapping[tuple[str, str | None], list[Choice]]:
+        """(network, service) -> its choices."""
+        out: dict[tuple[str, str | None], list[Choice]] = {}
+        for choice in self.choices:
+            out.setdefault((choice.network, choice.service), []).append(choice)
+        return out
+
+    @cached_property
+    def of_node(self) -> Mapping[str, list[Request]]:
+        """Entry node -> what was asked of it."""
+        out: dict[str, list[Request]] = {}
+        for request in self.requests:
+            out.setdefault(request.node, []).append(request)
+        return out
 
     @cached_property
     def of_request(self) -> frozenset[int]:
@@ -158,8 +178,11 @@ class _Reader:
         self.kubernetes = any(cluster.orchestrator is Orchestrator.KUBERNETES for cluster in case.clusters)
         self._balancers: dict[tuple[object, ...], _Balancer | None] = {}
         self._endpoints: dict[tuple[object, ...], tuple[Endpoint, ...]] = {}
+        self._running: dict[tuple[object, ...], bool] = {}
+        self._always = case.clusters if len(case.clusters) == 1 else None
         # A capture that the user named tells whose address is at one end of all its frames, also where the expectation does not.
         self._names = {v.vtep: v.node for v in case.vantages if v.kind == "node" and v.vtep is not None and v.node is not None}
+        self._called: dict[Address, str] = {}
         self._asked = self._node_connections()
 
     def read(self) -> Mesh:
@@ -168,15 +191,20 @@ class _Reader:
         requests, ports = self._requests(choices)
         return Mesh(tuple(choices), tuple(requests), frozenset(ports))
 
+    def _acceptable(self, row: int) -> tuple[Cluster, ...]:
+        return self._always if self._always is not None else self.case.acceptable(row)
+
     def _name(self, address: Address) -> str:
-        name = self.case.node_name(address)
-        return self._names.get(address, name) if name == str(address) else name
+        if address not in self._called:
+            name = self.case.node_name(address)
+            self._called[address] = self._names.get(address, name) if name == str(address) else name
+        return self._called[address]
 
     # -- choices -----------------------------------------------------------------------------------------------------------
 
     def _tcp(self) -> Iterator[Choice]:
         for connection in self.case.connections:
-            clusters = self.case.acceptable(connection.first)
+            clusters = self._acceptable(connection.first)
             balancer = self._balancer(clusters, connection.vni, connection.client, connection.server, connection)
             if balancer is None:
                 continue
@@ -199,6 +227,7 @@ class _Reader:
                 refused=connection.rst_by_server and not answered,
                 tries=connection.syns,
                 waited_ns=waited,
+                forgotten_ns=_forgotten(connection),
                 times_ns=((connection.capture, connection.first_ns),),
                 rows=(connection.first, *connection.rows[1:2]),
             )
@@ -230,7 +259,7 @@ class _Reader:
                 source, backend = case.address("inner_ip_src", row), case.address("inner_ip_dst", row)
                 if source is None or backend is None:
                     continue
-                clusters = case.acceptable(row)
+                clusters = self._acceptable(row)
                 vni = int(table["vni"][row]) if table["tunnel"][row] else -1
                 balancer = self._balancer(clusters, vni, source, backend, None)
                 if balancer is None or not balancer.stated:
@@ -251,6 +280,7 @@ class _Reader:
                     refused=False,
                     tries=len(part),
                     waited_ns=ended - time,
+                    forgotten_ns=int(table["ts"][part[-1]]) + IPVS_UDP_NS,
                     times_ns=((capture, time),),
                     rows=tuple(part[:2].tolist()),
                 )
@@ -271,6 +301,7 @@ class _Reader:
         refused: bool,
         tries: int,
         waited_ns: int,
+        forgotten_ns: int,
         times_ns: tuple[tuple[int, int], ...],
         rows: tuple[int, ...],
     ) -> Choice:
@@ -295,11 +326,13 @@ class _Reader:
             sequence,
             service,
             home,
+            self._is_listed(clusters, balancer.network, backend[0]),
             sure,
             answered,
             refused,
             tries,
             waited_ns,
+            forgotten_ns,
             times_ns,
             rows,
             clusters,
@@ -310,6 +343,17 @@ class _Reader:
         if key not in self._endpoints:
             self._endpoints[key] = tuple(e for cluster in clusters for e in cluster.endpoints_of_network.get(network, ()) if address in e.addresses)
         return self._endpoints[key]
+
+    def _is_listed(self, clusters: tuple[Cluster, ...], network: str, address: Address) -> bool:
+        key = (*map(id, clusters), network, address)
+        if key not in self._running:
+            self._running[key] = any(
+                endpoint.service is None or endpoint in cluster.backends(endpoint.service, network).endpoints
+                for cluster in clusters
+                for endpoint in cluster.endpoints_of_network.get(network, ())
+                if address in endpoint.addresses
+            )
+        return self._running[key]
 
     def _balancer(
         self, clusters: tuple[Cluster, ...], vni: int, source: Address, backend: Address, connection: Connection | None
@@ -355,7 +399,7 @@ class _Reader:
         nodes = {address for cluster in self.case.clusters for node in cluster.nodes for address in node.addresses}
         nodes.update(address for cluster in self.case.clusters for address in cluster.vteps)
         return [
-            (connection, _sequence(self.case, connection), self.case.acceptable(connection.first))
+            (connection, _sequence(self.case, connection), self._acceptable(connection.first))
             for connection in self.case.connections
             if connection.vni < 0 and connection.server in nodes and (connection.begun or connection.syn_ack >= 0)
         ]
@@ -378,18 +422,23 @@ class _Reader:
         for choice in choices:
             if choice.sequence >= 0:
                 by_sequence.setdefault(choice.sequence, []).append(choice)
-        merged: dict[tuple[object, ...], list[tuple[Connection, tuple[Cluster, ...]]]] = {}
+        merged: dict[tuple[Address, int, Address, int, int], list[tuple[Connection, tuple[Cluster, ...]]]] = {}
         ports = {port for cluster in self.case.clusters for protocol, port in cluster.service_by_port if protocol == "tcp"}
         for connection, sequence, clusters in self._asked:
             if any(choice.entry == self._name(connection.server) for choice in by_sequence.get(sequence, ())):
                 ports.add(connection.server_port)
             key = (connection.client, connection.client_port, connection.server, connection.server_port, sequence)
             merged.setdefault(key, []).append((connection, clusters))
-        requests = [self._request(seen, key[-1], by_sequence) for key, seen in merged.items() if key[3] in ports]  # type: ignore[arg-type]
-        requests.sort(key=lambda request: request.time_ns)
+        remembered: dict[tuple[object, ...], int] = {}
+        requests = []
+        for key, seen in sorted(merged.items(), key=lambda item: item[1][0][0].first_ns):
+            if key[3] in ports:
+                again = seen[0][0].first_ns < remembered.get(key[:4], 0)
+                remembered[key[:4]] = max(_forgotten(connection) for connection, _ in seen)
+                requests.append(self._request(seen, by_sequence.get(key[4], []), key[4], sure=not again))
         return requests, ports
 
-    def _request(self, seen: list[tuple[Connection, tuple[Cluster, ...]]], sequence: int, by_sequence: dict[int, list[Choice]]) -> Request:
+    def _request(self, seen: list[tuple[Connection, tuple[Cluster, ...]]], choices: list[Choice], sequence: int, *, sure: bool) -> Request:
         node = self._name(seen[0][0].server)
         # The node's own capture first: it tells what the node did, others only what came of it.
         seen.sort(key=lambda one: self.case.vantages[one[0].capture].node != node)
@@ -402,7 +451,7 @@ class _Reader:
         asked = max(connection.to_server for connection, _ in seen) > 0
         served = max(connection.to_client for connection, _ in seen) > 0
         lasted = max(connection.last_ns - connection.first_ns for connection, _ in seen)
-        candidates = [choice for choice in by_sequence.get(sequence, ()) if choice.entry == node]
+        candidates = [choice for choice in choices if choice.entry == node]
         candidates.sort(key=lambda choice: (choice.source_port != best.client_port, abs(choice.time_ns - best.first_ns)))
         vantage = self.case.vantages[best.capture]
         return Request(
@@ -416,6 +465,7 @@ class _Reader:
             answered=answered,
             refused=refused,
             failed=refused or silent,
+            sure=sure,
             hollow=answered and asked and not served and lasted >= DECIDED_NS,
             at_node=vantage.kind == "node" and vantage.node == node,
             times_ns=tuple((connection.capture, connection.first_ns) for connection, _ in seen),
@@ -447,6 +497,11 @@ def _sequence(case: Case, connection: Connection) -> int:
     if connection.syn_ack >= 0:
         return (int(case.table["tcp_ack"][connection.syn_ack]) - 1) & 0xFFFFFFFF
     return -1
+
+
+def _forgotten(connection: Connection) -> int:
+    """When IPVS forgets a connection."""
+    return connection.last_ns + (IPVS_CLOSED_NS if connection.fin or connection.rst >= 0 else IPVS_TCP_NS)
 
 
 def _merged(seen: Iterable[Choice]) -> Iterator[Choice]:
@@ -487,6 +542,7 @@ def _joined(one: Choice, other: Choice) -> Choice:
         refused=(one.refused or other.refused) and not answered,
         tries=max(one.tries, other.tries),
         waited_ns=min(one.waited_ns, other.waited_ns),
+        forgotten_ns=max(one.forgotten_ns, other.forgotten_ns),
         times_ns=tuple((capture, times[capture]) for capture in dict.fromkeys((*dict(one.times_ns), *dict(other.times_ns)))),
         rows=(*one.rows, *other.rows)[:5],
     )
@@ -494,12 +550,11 @@ def _joined(one: Choice, other: Choice) -> Choice:
 
 def _certain(choices: list[Choice]) -> list[Choice]:
     """The same choices; one that repeats addresses and ports which IPVS still remembers is not sure to be a new decision."""
-    last: dict[tuple[object, ...], int] = {}
+    remembered: dict[tuple[object, ...], int] = {}
     out = []
     for choice in choices:
         key = (choice.network, choice.source, choice.source_port, choice.backend, choice.port, choice.protocol)
-        previous = last.get(key)
-        last[key] = choice.time_ns
-        again = previous is not None and choice.time_ns - previous < (IPVS_TCP_NS if choice.protocol == "tcp" else IPVS_UDP_NS)
+        again = choice.time_ns < remembered.get(key, 0)
+        remembered[key] = choice.forgotten_ns
         out.append(replace(choice, sure=False) if again else choice)
     return out

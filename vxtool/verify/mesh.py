@@ -562,7 +562,7 @@ def removed(case: Case) -> Iterator[Finding]:
     for choice in mesh.choices:
         if _removed(case, choice):
             gone.setdefault((choice.network, choice.entry, choice.backend), []).append(choice)
-        elif not _listed_now(choice):
+        elif not choice.listed:
             unlisted.setdefault((choice.network, choice.backend), []).append(choice)
     by_address: dict[tuple[str, Address], list[str]] = {}
     for network, entry, address in gone:
@@ -607,21 +607,9 @@ def removed(case: Case) -> Iterator[Finding]:
         yield passed(f"all {len(mesh.choices):,} balanced connections went to listed, running backends")
 
 
-def _listed_now(choice: Choice) -> bool:
-    """Whether one of the clusters in force has the backend as a running task."""
-    for cluster in choice.clusters:
-        for endpoint in cluster.endpoints_of_network.get(choice.network, ()):
-            if choice.backend in endpoint.addresses:
-                if endpoint.service is None:
-                    return True
-                if endpoint in cluster.backends(endpoint.service, choice.network).endpoints:
-                    return True
-    return False
-
-
 def _removed(case: Case, choice: Choice) -> bool:
     """Whether a connection went to an address that, as the expectation surely knows, is no running backend."""
-    if not choice.settled or choice.service is None or _listed_now(choice):
+    if not choice.settled or choice.service is None or choice.listed:
         return False
     cluster = choice.clusters[0]
     network = cluster.network_by_name.get(choice.network)
@@ -657,7 +645,7 @@ def entry(case: Case) -> Iterator[Finding]:
     elsewhere = {id(request) for _, request in _astray(case, mesh)}
     by_entry: dict[tuple[str, int], list[Request]] = {}
     for request in mesh.requests:
-        if request.settled and id(request) not in elsewhere and not _without_backends(request):
+        if request.settled and id(request) not in elsewhere and not (request.failed and _without_backends(request)):
             by_entry.setdefault((request.node, request.port), []).append(request)
     bad = False
     lines = []
@@ -806,8 +794,9 @@ def source_nat(case: Case) -> Iterator[Finding]:
 def _untranslated(case: Case) -> list[Connection]:
     """Connections inside the ingress network whose source is no address of it, in one capture each."""
     found: dict[tuple[object, ...], Connection] = {}
+    meshes = {vni for cluster in case.clusters for network in cluster.networks if network.ingress for vni in network.vnis}
     for connection in case.connections:
-        if connection.vni < 0 or not connection.begun:
+        if connection.vni not in meshes or not connection.begun:
             continue
         clusters = case.acceptable(connection.first)
         network = case.network_of(clusters, connection.vni)

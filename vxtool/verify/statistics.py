@@ -11,10 +11,11 @@ its noncentral distribution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from math import comb, exp, lgamma, log, sqrt
+from math import comb, exp, inf, lgamma, log, sqrt
 
 __all__ = ["POWER", "Fit", "chi_square_tail", "detectable", "fit", "pool"]
 
@@ -26,6 +27,10 @@ SMALL = 10.0
 
 MOST_SAMPLES = 20_000
 """Possible outcomes that the exact test goes through one by one."""
+
+
+PRECISION = 1e-15
+"""Where series and continued fractions stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +81,77 @@ def pool(samples: Sequence[Sequence[int]]) -> Fit:
 
 
 def chi_square_tail(statistic: float, freedom: int) -> float:
-    """The probability that a chi-square variable exceeds `statistic`: the regularised incomplete gamma function Q(freedom / 2, statistic / 2)."""
-    from scipy.special import gammaincc
+    """The probability that a chi-square variable exceeds `statistic`: the regularised incomplete gamma function Q(freedom / 2, statistic / 2).
 
-    return float(gammaincc(freedom / 2, max(statistic, 0.0) / 2))
+    Written out here, because the import of scipy.special takes longer than verifying a capture. NIST DLMF 8.11.4 (series) and 8.9.2 (continued
+    fraction, evaluated by Lentz's method).
+    """
+    shape, x = freedom / 2, statistic / 2
+    if x <= 0:
+        return 1.0
+    scale = shape * log(x) - x - lgamma(shape)
+    if scale < -745:  # exp would be 0
+        return 0.0 if x > shape else 1.0
+    if x < shape + 1:
+        term = total = 1 / shape
+        step = shape
+        while term > total * PRECISION:
+            step += 1
+            term *= x / step
+            total += term
+        return 1 - total * exp(scale)
+    b = x + 1 - shape
+    c, d = inf, 1 / b
+    fraction, n = d, 0
+    while True:
+        n += 1
+        a = n * (shape - n)
+        b += 2
+        d = 1 / (a * d + b)
+        c = b + a / c
+        fraction *= c * d
+        if abs(c * d - 1) < PRECISION:
+            return exp(scale) * fraction
 
 
+@lru_cache(maxsize=256)
 def detectable(size: int, cells: int, alpha: float, power: float = POWER) -> float | None:
     """By which part of its fair share one cell must be off for a sample of this size to show it with the given power.
 
     0.3: a cell that gets 30 % more or less than its share is found. Above 1 only a surplus can be found; None: nothing can, the sample is empty.
     """
-    from scipy.special import chdtri, chndtr
-
     if size <= 0 or cells < 2:
         return None
     freedom = cells - 1
-    critical = float(chdtri(freedom, alpha))
-    low, high = 0.0, 1.0
-    while 1 - float(chndtr(critical, freedom, high)) < power:
-        low, high = high, high * 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if 1 - float(chndtr(critical, freedom, middle)) < power else (low, middle)
-    share = 1 / cells
+    critical = _solve(lambda x: chi_square_tail(x, freedom) < alpha)
+    noncentrality = _solve(lambda shift: _noncentral_tail(critical, freedom, shift) >= power)
     # One share p becomes p (1 + d), the others lose in proportion: the noncentrality is n p d^2 / (1 - p).
-    return sqrt(high * (1 - share) / (size * share))
+    share = 1 / cells
+    return sqrt(noncentrality * (1 - share) / (size * share))
+
+
+def _noncentral_tail(statistic: float, freedom: int, shift: float) -> float:
+    """The same for a noncentral chi-square variable: central ones with 2j more degrees of freedom, weighted by Poisson(shift / 2)."""
+    mean = shift / 2
+    weight, total, below = exp(-mean), 0.0, 0.0
+    for j in range(int(mean + 12 * sqrt(mean) + 30)):
+        total += weight * chi_square_tail(statistic, freedom + 2 * j)
+        below += weight
+        weight *= mean / (j + 1)
+        if below > 1 - 1e-9:
+            break
+    return total
+
+
+def _solve(enough: Callable[[float], bool]) -> float:
+    """The smallest x above 0 that is enough, to a thousandth of itself; what is enough stays enough."""
+    low, high = 0.0, 1.0
+    while not enough(high):
+        low, high = high, high * 2
+    while high - low > high / 1000:
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _g(groups: Sequence[tuple[int, int]], size: int, cells: int) -> float:

@@ -231,9 +231,7 @@ def _turns(mesh: Mesh, sight: _Sight, network: str, entry: str, service: str | N
     requests = _requests(mesh, sight, network, entry, cluster, service) if listed is not None and listed.complete else None
     local = [address for address, home in expected.items() if home == entry and not sight.sees(address, home, entry)]
     running = _running(mesh, cluster, service, network)
-    strangers = [
-        c for c in mesh.choices if (c.network, c.service) == (network, service) and c.captures & sight.captures and c.backend not in expected
-    ]
+    strangers = [c for c in mesh.of_service.get((network, service), ()) if c.backend not in expected and c.captures & sight.captures]
     # How many backends share the entry node's own part is known only when the list is right: it is not when others are chosen, anywhere.
     if strangers or not running.issuperset(local):
         requests = None
@@ -281,7 +279,7 @@ def _running(mesh: Mesh, cluster: Cluster, service: str | None, network: str) ->
     known = cluster.service_by_name.get(service)
     counted = known is not None and known.replicas == len(listed)
     told = {endpoint.ip for endpoint in listed if counted or endpoint.task is None or _state_told(cluster, endpoint.task)}
-    return told | {choice.backend for choice in mesh.choices if choice.answered and choice.network == network}
+    return told | {choice.backend for choice in mesh.of_service.get((network, service), ()) if choice.answered}
 
 
 def _state_told(cluster: Cluster, task: str) -> bool:
@@ -352,7 +350,7 @@ def _part(mesh: Mesh, sight: _Sight, members: set[Address], choices: Sequence[Ch
         return Stretch(counts, local)
     # What was not captured of the clients (another interface, a client on the node itself) leaves the sum of the local ones open upwards.
     unasked = any(id(choice) not in mesh.of_request and choice.sure for choice in choices if choice.captures & sight.own)
-    passed_on = sum(request.choice is None and request.answered for request in asked)
+    passed_on = sum(request.choice is None and request.answered and request.sure for request in asked)
     most_local = sum(request.choice is None for request in asked)
     return Stretch(counts, local, (passed_on, None if unasked else most_local))
 
@@ -362,4 +360,4 @@ def _requests(mesh: Mesh, sight: _Sight, network: str, entry: str, cluster: Clus
     mesh_network = cluster.network_by_name.get(network)
     if mesh_network is None or not mesh_network.ingress or service is None or not sight.own:
         return None
-    return [request for request in mesh.requests if request.node == entry and request.captures & sight.own and service in request.services] or None
+    return [request for request in mesh.of_node.get(entry, ()) if request.captures & sight.own and service in request.services] or None
