@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from vxtool.capture import INDEX, Frames, Interface, open_capture
 from vxtool.decode.batch import Batch
-from vxtool.decode.columns import COLUMNS, HAVE, ROW, Column
+from vxtool.decode.columns import COLUMNS, HAVE, HEADER_HAVE, ROW, Column
 from vxtool.decode.dns import parse
 from vxtool.decode.walk import Options, walk
 
-__all__ = ["CAPTURES", "NAMES", "batches", "random_batches", "seen", "with_dns"]
+__all__ = ["CAPTURES", "NAMES", "batches", "random_batches", "seen", "with_addresses", "with_dns"]
 
 CAPTURES = sorted(path for path in (Path(__file__).parents[2] / "captures").rglob("*.pcap*") if path.stat().st_size < 100_000)
 
@@ -89,6 +89,16 @@ def with_dns(*messages: bytes) -> Batch:
     rows["caplen"] = index["caplen"] = rows["dns_len"] = [len(message) for message in messages]
     rows["dns_id"] = [int.from_bytes(message[:2], "big") for message in messages]
     return Batch(Frames(np.frombuffer(b"".join(messages), np.uint8), index, (Interface(1),)), rows)
+
+
+def with_addresses(*addresses: tuple[int, str]) -> Batch:
+    """A batch of rows that have nothing but an IP version and a source address."""
+    rows, index = np.zeros(len(addresses), ROW), np.zeros(len(addresses), INDEX)
+    for row, (version, address) in zip(rows, addresses, strict=True):
+        number = int(ipaddress.IPv6Address(address if ":" in address else f"::ffff:{address}"))
+        row["outer_have"] = HEADER_HAVE["ip"]
+        row["outer_ip_version"], row["outer_ip_src_hi"], row["outer_ip_src_lo"] = version, number >> 64, number & (1 << 64) - 1
+    return Batch(Frames(np.zeros(1, np.uint8), index), rows)
 
 
 @st.composite

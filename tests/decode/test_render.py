@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.decode.seen import CAPTURES, NAMES, batches, random_batches, seen, with_dns
+from tests.decode.seen import CAPTURES, NAMES, batches, random_batches, seen, with_addresses, with_dns
 from vxtool.capture import Damage, Frames, Interface
 from vxtool.decode import _render
 from vxtool.decode.batch import Batch
@@ -173,6 +173,8 @@ def test_addresses_are_written_as_rfc_5952_says(text: str) -> None:
 
 def test_an_ipv4_address_inside_an_ipv6_header_keeps_its_prefix() -> None:
     assert ip_text(0, 0xFFFF_0A00_0001, 6) == "::ffff:10.0.0.1"
+    batch = with_addresses((4, "10.0.0.1"), (6, "::ffff:10.0.0.1"))
+    assert as_csv(batch, columns=["outer_ip_src"]) == b"outer_ip_src\n10.0.0.1\n::ffff:10.0.0.1\n"
 
 
 def test_a_mac_is_lower_case_with_colons() -> None:

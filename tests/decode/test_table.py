@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.decode.seen import CAPTURES, batches, random_batches, seen, with_dns
+from tests.decode.seen import CAPTURES, batches, random_batches, seen, with_addresses, with_dns
 from vxtool.capture import Damage
 from vxtool.decode.batch import Batch
 from vxtool.decode.columns import BY_NAME, COLUMNS, SCHEMA
@@ -58,6 +58,15 @@ def test_rows_of_any_bytes_make_a_table(one: Batch, other: Batch) -> None:
     for batch in (one, other):
         batch.rows["ts"][batch.rows["ts"] == earliest] = 0  # pandas keeps this moment for NaT
     assert back(to_dataframe([one, other])) == expected([one, other])
+
+
+def test_an_ipv4_address_inside_an_ipv6_header_keeps_its_prefix() -> None:
+    for kinds in (slice(0, 2), slice(0, 5), slice(2, 4)):
+        shown = to_dataframe([with_addresses(*ADDRESSES[kinds])], ["outer_ip_src"])["outer_ip_src"].tolist()
+        assert shown == [address for _, address in ADDRESSES[kinds]]
+
+
+ADDRESSES = [(4, "10.0.0.1"), (6, "::ffff:10.0.0.1"), (6, "fd00::1"), (6, "::1"), (4, "10.0.0.1")]
 
 
 def test_dtypes_do_not_depend_on_what_was_captured() -> None:
