@@ -76,7 +76,7 @@ def _strip(axes: Axes, frames: Frames, place: int, present: Sequence[int], edges
         if rate.any():
             axes.fill_between(x, np.append(below, 0), np.append(below + rate, 0), step="post", color=colors[frames.kinds[kind]], linewidth=0)
         below = below + rate
-    axes.set_title(plain(frames.places[place]), fontsize=8.5, loc="left", pad=3)
+    axes.set_title(plain(frames.places[place]), fontsize=8.5, loc="left", pad=7)
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="y", nbins=4)
     clean(axes)
