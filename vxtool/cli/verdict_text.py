@@ -17,6 +17,7 @@ from vxtool.verify.verdicts import Result, Severity, Verdict
 __all__ = ["lines", "show"]
 
 WIDTH = 100
+LABEL = len("stands for") + 1
 _COLORS = {"error": "31;1", "warning": "33;1", "info": "36", "pass": "32", "unknown": "2", "title": "1"}
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
@@ -88,18 +89,30 @@ def _failure(verdict: Verdict, level: str, result: Verification) -> Iterator[str
     yield from _wrapped("", printable(verdict.message))
     yield from _wrapped("expected", printable(verdict.expected))
     yield from _wrapped("seen", printable(verdict.seen))
-    for number, (item, line) in enumerate(zip(verdict.evidence, result.frames(verdict), strict=True)):
-        yield f"  {'frames' if number == 0 else '':<9}{printable(item.capture)}:{item.frame}  {line}"
+    yield from _frames(verdict, result)
     yield from _wrapped("cause", printable(verdict.hint))
     if verdict.command:
-        yield f"  {'confirm':<9}{printable(verdict.command)}"
+        yield f"  {'confirm':<{LABEL}}{printable(verdict.command)}"
     yield from _wrapped("stands for", ", ".join(verdict.invariants))
+
+
+def _frames(verdict: Verdict, result: Verification) -> Iterator[str]:
+    """The evidence, each capture named once."""
+    lines = dict(zip(verdict.evidence, result.frames(verdict), strict=True))
+    width = len(str(max((item.frame for item in lines), default=0)))
+    label = "frames"
+    for capture in dict.fromkeys(item.capture for item in lines):
+        yield f"  {label:<{LABEL}}{printable(capture)}"
+        label = ""
+        for item, line in lines.items():
+            if item.capture == capture:
+                yield f"  {'':<{LABEL}}{item.frame:>{width + 1}}  {line}".rstrip()
 
 
 def _wrapped(name: str, text: str, indent: str = "  ", hang: str | None = None) -> Iterator[str]:
     if not text:
         return
-    label = f"{name:<9}" if name else ""
+    label = f"{name:<{LABEL}}" if name else ""
     follow = hang if hang is not None else indent + " " * len(label)
     yield from textwrap.wrap(text, WIDTH, initial_indent=indent + label, subsequent_indent=follow, break_long_words=False, break_on_hyphens=False)
 
