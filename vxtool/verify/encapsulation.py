@@ -89,7 +89,8 @@ def _all_of(count: int, what: str) -> Finding:
     "VX-RESERVED",
     "reserved bits are zero",
     family="encapsulation",
-    about="The seven other flag bits, the 24 bits after them and the last byte are zero on transmit, unless group policy (G bit) gives them a meaning.",
+    about="The seven other flag bits, the 24 bits after them and the last byte are zero on transmit, unless group policy (G bit) gives "
+    "them a meaning.",
     source="RFC 7348 section 5 (MUST), draft-smith-vxlan-group-policy",
     problem="group policy or vendor bits that other nodes do not expect",
     invariants=("C2", "C3", "C4", "C28"),
@@ -304,7 +305,8 @@ def entropy(case: Case) -> Iterator[Finding]:
             rows=rows_shown,
             expected="one source port per inner flow",
             seen=", ".join(str(int(sports[row])) for row in rows_shown),
-            hint="The sender does not hash the inner headers (some switches take a new port for each packet): packets of one flow may overtake each other.",
+            hint="The sender does not hash the inner headers (some switches take a new port for each packet): packets of one flow may "
+            "overtake each other.",
         )
     # One port for many flows between two nodes.
     heads = flows.heads
@@ -346,7 +348,8 @@ def _retransmits(case: Case, rows: npt.NDArray[np.intp]) -> bool:
     "VX-CHECKSUM",
     "outer UDP checksums are zero, right, or not yet filled in",
     family="encapsulation",
-    about="A receiver drops a datagram with a wrong checksum in silence. Partial and lco sums are unfinished, as is normal before a real network card.",
+    about="A receiver drops a datagram with a wrong checksum in silence. Partial and lco sums are unfinished, as is normal before a real "
+    "network card.",
     source="RFC 7348 section 5 (MUST), RFC 6935; Linux checksum offloads",
     problem="offload bugs of vmxnet3 and other cards: small pings work, TCP does not: moby#41775, flannel#1279, fedora-coreos-tracker#1372",
     invariants=("B1", "C10"),
@@ -371,7 +374,8 @@ def outer_checksum(case: Case) -> Iterator[Finding]:
             rows=rows,
             expected="zero, right, or left to the offload",
             seen=f"neither, in {', '.join(where)}",
-            hint="The network card (or its virtual one) fills in the checksum of encapsulated packets wrongly, or something rewrites packets on the way.",
+            hint="The network card (or its virtual one) fills in the checksum of encapsulated packets wrongly, or something rewrites "
+            "packets on the way.",
             command=f"ethtool -K <interface> tx-checksum-ip-generic off  # on {node}; confirm with: nstat -az UdpInCsumErrors  # at the receiver",
         )
     if case.settings.physical:
@@ -456,7 +460,8 @@ def inner_checksum(case: Case) -> Iterator[Finding]:
     "VX-FRAGMENT",
     "no VXLAN datagram is cut into fragments",
     family="encapsulation",
-    about="A tunnel end must not fragment; routers may, and receivers may drop the pieces. Each full-size packet becomes two, and a lost piece loses both.",
+    about="A tunnel end must not fragment; routers may, and receivers may drop the pieces. Each full-size packet becomes two, and a lost "
+    "piece loses both.",
     source="RFC 7348 section 4.3 (MUST NOT)",
     problem="inner MTU as large as the underlay's: ofp#164, cilium#6368",
     invariants=("C13", "B4"),
@@ -484,7 +489,8 @@ def outer_fragments(case: Case) -> Iterator[Finding]:
             seen=f"first pieces of {largest:,} bytes with TTL {', '.join(map(str, sorted(hops)))}",
             hint="The overlay's MTU plus 50 bytes is more than the underlay carries"
             + (" at the sender's own interface." if itself else ": a link on the way has a smaller MTU."),
-            command=f"ip link show  # on {node}: MTU of the underlay interface; docker network create --opt com.docker.network.driver.mtu=<underlay MTU>",
+            command=f"ip link show  # on {node}: MTU of the underlay interface; docker network create --opt "
+            "com.docker.network.driver.mtu=<underlay MTU>",
             severity=ERROR if itself else WARNING,
         )
     if not found:
@@ -540,7 +546,8 @@ MTU_COLUMNS = (
     "VX-MTU",
     "packets of every size get through",
     family="encapsulation",
-    about="The underlay must carry 50 bytes more (70 over IPv6) than the largest inner packet; where it does not, small packets pass and large ones vanish.",
+    about="The underlay must carry 50 bytes more (70 over IPv6) than the largest inner packet; where it does not, small packets pass and "
+    "large ones vanish.",
     source="RFC 7348 section 4.3; libnetwork drivers/overlay (MTU 1450)",
     problem="MTU black holes: connections open and then hang: libnetwork#2661, moby#43673, moby#36689, moby#24906",
     invariants=("B3", "C14"),
@@ -577,7 +584,8 @@ def _told_by_routers(case: Case) -> Iterator[Finding]:
             expected="an underlay for inner packets plus 50 bytes",
             seen=f"MTU {mtu:,}, good for inner packets of {mtu - 50:,}",
             hint="A link on the way has a smaller MTU than the overlay assumes.",
-            command=f"docker network create --opt com.docker.network.driver.mtu={mtu} ...  # or raise the MTU of the path; confirm: ping -M do -s {mtu - 28} {target}",
+            command=f"docker network create --opt com.docker.network.driver.mtu={mtu} ...  # or raise the MTU of the path; confirm: ping -M "
+            f"do -s {mtu - 28} {target}",
         )
 
 
@@ -596,13 +604,15 @@ def _told_inside(case: Case) -> Iterator[Finding]:
                 continue
             seen.add((ends[0].node, mtu))
             yield failed(
-                f"{ends[0].name or source} on {ends[0].node} is told that only {mtu:,} bytes reach {target}; network {network.name} promises {network.mtu:,}",
+                f"{ends[0].name or source} on {ends[0].node} is told that only {mtu:,} bytes reach {target}; network {network.name} "
+                f"promises {network.mtu:,}",
                 subject=network.name,
                 nodes=(ends[0].node,),
                 rows=(row,),
                 expected=f"room for {network.mtu:,} bytes",
                 seen=f"{mtu:,}",
-                hint=f"The underlay interface or route of {ends[0].node} carries only {mtu + 50:,} bytes: its own tunnel end answers so for larger packets.",
+                hint=f"The underlay interface or route of {ends[0].node} carries only {mtu + 50:,} bytes: its own tunnel end answers so for "
+                "larger packets.",
                 command=f"ip route get {target}; ip link show  # on {ends[0].node}: mtu",
             )
 
@@ -628,9 +638,11 @@ def _black_holes(case: Case) -> Iterator[Finding]:
             rows=tuple(row for pair in pairs for row in lost[pair].rows)[:5],
             expected=f"every size up to {high:,} answered",
             seen=f"nothing above {low:,}",
-            hint=f"The underlay between them carries less than {high + 50:,} bytes and drops larger packets in silence (a tunnel, VPN, switch port or "
+            hint=f"The underlay between them carries less than {high + 50:,} bytes and drops larger packets in silence (a tunnel, VPN, "
+            "switch port or "
             "interface with a smaller MTU).",
-            command=f"ping -M do -s {high + 50 - 28} {pairs[0][1]}  # from {case.node_name(pairs[0][0])}, on the underlay; ip link show  # MTUs on the way",
+            command=f"ping -M do -s {high + 50 - 28} {pairs[0][1]}  # from {case.node_name(pairs[0][0])}, on the underlay; ip link show  # "
+            "MTUs on the way",
         )
 
 
@@ -766,7 +778,8 @@ def _against_underlay(case: Case) -> Iterator[Finding]:
             offers.setdefault((connection.outer_src, connection.outer_dst), (min(told) + overhead, connection.syn_ack))
     for (source, target), (size, row) in offers.items():
         yield failed(
-            f"TCP between {case.node_name(source)} and {case.node_name(target)} agrees on segments that make outer packets of {size:,} bytes, the underlay carries {mtu:,}",
+            f"TCP between {case.node_name(source)} and {case.node_name(target)} agrees on segments that make outer packets of {size:,} "
+            f"bytes, the underlay carries {mtu:,}",
             subject=f"{source} - {target}",
             nodes=case.nodes_of(source, target),
             rows=(row,),

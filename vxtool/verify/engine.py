@@ -13,6 +13,7 @@ from vxtool.errors import UsageError
 from vxtool.model import Cluster, Timeline
 from vxtool.verify import families
 from vxtool.verify.case import TALK_COLUMNS, Case, Settings
+from vxtool.verify.causes import explained
 from vxtool.verify.check import CHECKS, PROFILES, Check, severity_in
 from vxtool.verify.table import load
 from vxtool.verify.verdicts import Evidence, Finding, Result, Verdict
@@ -54,9 +55,9 @@ def build(
 
 
 def judge(case: Case, checks: Sequence[Check] | None = None) -> tuple[Verdict, ...]:
-    """Every check's verdicts, in the order of the checks."""
+    """Every check's verdicts, in the order of the checks; those that another one explains are information."""
     checks = chosen(case.settings.profile) if checks is None else checks
-    return tuple(_verdict(case, one, finding) for one in checks for finding in one.run(case))
+    return explained(_verdict(case, one, finding) for one in checks for finding in one.run(case))
 
 
 def _verdict(case: Case, one: Check, finding: Finding) -> Verdict:

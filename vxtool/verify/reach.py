@@ -1,7 +1,7 @@
 """Reach: who asked whom, who was answered, and what the pattern of silence says about where packets die.
 
-Knows requests and answers (echo, TCP handshakes) and where endpoints live; refuses to blame a path for what vxtool.verify.segments already explains: an
-address at the wrong node, a wrong VNI, port or MAC.
+Knows requests and answers (echo, TCP handshakes) and where endpoints live; refuses to blame a path for what vxtool.verify.segments already
+explains: an address at the wrong node, a wrong VNI, port or MAC.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ RESERVED = 0xF7FFFFFF  # of the first word: what a plain receiver refuses to see
 COLUMNS = (*TALK_COLUMNS, *CONNECTION_COLUMNS, "outer_checksum_class", "vxlan_word", "icmp_type", "icmp_id", "icmp_seq", "inner_ip_len")
 SILENCE = 3
 """Requests that must go unanswered before silence is called silence."""
-ARRIVES = "reach"
 TAIL_NS = 1_000_000_000
 """A request this close to the end of its capture may still be answered."""
 
@@ -201,8 +200,8 @@ _WAYS = (("inner_ip_src_hi", "inner_ip_dst_hi"), ("inner_ip_src_lo", "inner_ip_d
 
 
 def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Address]]]:
-    """Pairs of inner addresses, and (VNI, tunnel end) pairs, whose silence has another name: a wrong VNI, port, source, destination, MAC or checksum, an
-    address used twice, a flood."""
+    """Pairs of inner addresses, and (VNI, tunnel end) pairs, whose silence has another name: a wrong VNI, port, source, destination, MAC or
+    checksum, an address used twice, a flood."""
     pairs: set[frozenset[Address]] = set()
     ends: set[tuple[int, Address]] = set()
     twice = {address for _, address in duplicates(case)}
@@ -342,7 +341,8 @@ def one_way(case: Case) -> Iterator[Finding]:
             expected="answers from its endpoints",
             seen=where,
             hint=hint if sends else f"{hint} Nothing leaves {node} either: VXLAN is dropped on its way out of the node.",
-            command=f"nft list ruleset; iptables -S INPUT; iptables -S OUTPUT  # on {node}: is udp dport {port} dropped?  tcpdump -ni any 'udp port {port}'",
+            command=f"nft list ruleset; iptables -S INPUT; iptables -S OUTPUT  # on {node}: is udp dport {port} dropped?  tcpdump -ni any "
+            f"'udp port {port}'",
         )
     for address, asks in dead.senders.items():
         node = case.node_name(address)
@@ -362,7 +362,7 @@ def one_way(case: Case) -> Iterator[Finding]:
             f"nothing {case.node_name(source)} asks of {case.node_name(target)} is answered ({asked(asks):,} requests); other nodes are",
             subject=f"{source} -> {target}",
             # What reaches the target's interface dies in the target.
-            nodes=case.nodes_of(target) if ARRIVES in where else case.nodes_of(source, target),
+            nodes=case.nodes_of(target) if "reach " in where else case.nodes_of(source, target),
             rows=evidence(asks),
             expected="answers",
             seen=where,
@@ -385,8 +385,9 @@ def _where(case: Case, address: Address, asks: list[Ask]) -> tuple[str, str]:
         )
     if any(set(there) & ask.captures for ask in asks):
         return (
-            f"requests that {ARRIVES} {case.node_name(address)}'s interface, and no answer that leaves it",
-            f"They arrive and are not taken in, or the answers are dropped on the way out: a firewall on UDP port {port} behind the capture point, or a "
+            f"requests that reach {case.node_name(address)}'s interface, and no answer that leaves it",
+            f"They arrive and are not taken in, or the answers are dropped on the way out: a firewall on UDP port {port} behind the capture "
+            "point, or a "
             "VXLAN device that is missing or has another VNI or port.",
         )
     return (
@@ -403,7 +404,8 @@ def _where(case: Case, address: Address, asks: list[Ask]) -> tuple[str, str]:
     "VX-SILENT",
     "every endpoint that is asked answers, and every one that asks is answered",
     family="segments",
-    about="One endpoint that one node never answers, while it answers others, has no forwarding or neighbour entry there; nothing of it is on the wire.",
+    about="One endpoint that one node never answers, while it answers others, has no forwarding or neighbour entry there; nothing of it is "
+    "on the wire.",
     source="libnetwork drivers/overlay/peerdb.go; Linux bridge fdb",
     problem="an FDB entry that lost its destination, 30-second hangs to one task: moby#52661, moby#32195, libnetwork#1952",
     invariants=("B7", "C16"),
@@ -449,34 +451,45 @@ def _missing_entries(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set
             answers_others[ask.vni, ask.dst].add(ask.src)
             if ask.target is not None:
                 answered_by[ask.vni, ask.src].add(ask.target)
+    spoken = _spoken(case)
+    without_gossip = _without_gossip(case)
     for (vni, src, target), mine in by_asker.items():
-        alive = {ask.dst for ask in mine if answers_others[vni, ask.dst] - {src}}
+        if not silent(mine):
+            continue
         # Endpoints that speak to others on the wire are alive even if nobody asked them.
-        alive |= {ask.dst for ask in mine if _speaks(case, vni, ask.dst, src)}
-        if not silent(mine) or not alive:
+        if not any(answers_others[vni, ask.dst] - {src} or spoken[vni, ask.dst] - {src} for ask in mine):
             continue
         end = _endpoint(case, vni, src)
         node, who = case.node_name(target), _who(case, vni, src)
         network = case.network_of(case.clusters, vni)
         netns = network.id[:10] if network is not None and network.id else "<network id>"
+        lost = (end.node,) if end is not None and end.node is not None and end.node in without_gossip - {node} else ()
         mac = end.mac if end is not None and end.mac is not None else "<its MAC>"
         yield (
             failed(
                 f"{node} never answers {who}: {asked(mine):,} requests to {len({ask.dst for ask in mine})} endpoints there, which answer others",
                 subject=who,
-                nodes=(node,),
+                nodes=(*lost, node),
                 rows=evidence(mine),
                 expected="answers on the wire",
                 seen="none",
-                hint=f"{node} has no forwarding or neighbour entry for {who}, or one without destination: its answers never leave the node.",
-                command=f"nsenter --net=/var/run/docker/netns/1-{netns} sh -c 'bridge fdb show dev vxlan0 | grep {mac}; ip neigh show {src}'  # on {node}",
+                hint=_UNHEARD.format(node=lost[0])
+                if lost
+                else f"{node} has no forwarding or neighbour entry for {who}, or one without destination: its answers never leave the node.",
+                command=f"nsenter --net=/var/run/docker/netns/1-{netns} sh -c 'bridge fdb show dev vxlan0 | grep {mac}; ip neigh show "
+                f"{src}'  # on {node}",
             ),
             {(src, ask.dst) for ask in mine} | {(ask.dst, src) for ask in mine},
         )
 
 
-def _speaks(case: Case, vni: int, ip: Address, but_not_to: Address) -> bool:
-    return any(talk.vni == vni and talk.ip_src == ip and talk.ip_dst != but_not_to for talk in case.tunnel_talks)
+def _spoken(case: Case) -> dict[tuple[int, Address], set[Address]]:
+    """(VNI, inner address) -> to whom it speaks in tunnels."""
+    found: dict[tuple[int, Address], set[Address]] = defaultdict(set)
+    for talk in case.tunnel_talks:
+        if talk.ip_src is not None and talk.ip_dst is not None:
+            found[talk.vni, talk.ip_src].add(talk.ip_dst)
+    return found
 
 
 def _quiet_endpoints(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set[tuple[Address, Address]]]]:
@@ -494,13 +507,15 @@ def _quiet_endpoints(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set
         later = max(ask.last_ns for ask in mine) - min(ask.first_ns for ask in mine)
         yield (
             failed(
-                f"{who} on {', '.join(nodes)} answers none of {asked(mine):,} requests from {len({ask.src for ask in mine})} endpoints within {later / 1e9:.0f} s",
+                f"{who} on {', '.join(nodes)} answers none of {asked(mine):,} requests from {len({ask.src for ask in mine})} endpoints "
+                f"within {later / 1e9:.0f} s",
                 subject=who,
                 nodes=nodes,
                 rows=evidence(mine),
                 expected="answers",
                 seen="none",
-                hint="The task is paused, hangs or is gone, a firewall in its sandbox drops the requests, or its node has no entry for those who ask.",
+                hint="The task is paused, hangs or is gone, a firewall in its sandbox drops the requests, or its node has no entry for "
+                "those who ask.",
                 command=f"docker ps --filter status=paused; docker inspect {end.name if end is not None else dst}  # on {', '.join(nodes)}",
                 invariants=("B7", "B14"),
             ),
@@ -584,11 +599,15 @@ def _never_left(case: Case) -> Iterator[tuple[Finding, tuple[Address, Address]]]
     for ask in (*handshakes(case, False), *echoes(case, False)):
         for capture in ask.captures & set(sandboxes):
             groups[capture, ask.src, ask.dst].append(ask)
-    on_wire = {(talk.ip_src, talk.ip_dst) for talk in case.tunnel_talks}
+    without_gossip = _without_gossip(case)
+    by_address: dict[Address, list[Endpoint]] = defaultdict(list)
+    for cluster in case.clusters:
+        for end in cluster.endpoints:
+            for address in end.addresses:
+                by_address[address].append(end)
     for (capture, src, dst), asks in groups.items():
         vantage = sandboxes[capture]
-        ends = [end for cluster in case.clusters for end in cluster.endpoints if dst in end.addresses]
-        own = [end for cluster in case.clusters for end in cluster.endpoints if src in end.addresses]
+        ends, own = by_address.get(dst, []), by_address.get(src, [])
         if not ends or not own or ends[0].node in (None, vantage.node) or own[0].node != vantage.node or vantage.node not in underlay:
             continue
         waiting = _unanswered_run(asks)
@@ -596,28 +615,27 @@ def _never_left(case: Case) -> Iterator[tuple[Finding, tuple[Address, Address]]]
             continue
         first = min(ask.first_ns for ask in asks if not ask.answered)
         last = max(ask.last_ns for ask in asks if not ask.answered)
-        left = (
-            any(talk.ip_src == src and talk.ip_dst == dst and talk.first_ns <= last and talk.last_ns >= first for talk in case.tunnel_talks)
-            if (src, dst) in on_wire
-            else False
-        )
-        if left and not _gap(case, src, dst, first, last):
+        if not _gap(case, src, dst, first, last):
             continue
         lost = [ask for ask in asks if not ask.answered]
+        unheard = tuple(end.node for end in ends[:1] if end.node is not None and end.node in without_gossip)
         who = f"{ends[0].name} ({dst})"
         encrypted = any(net.encrypted for cluster in case.clusters for net in cluster.networks if net.name == ends[0].network)
         yield (
             failed(
                 f"{vantage.node} does not send {asked(lost):,} requests of {own[0].name} ({src}) to {who} onto the wire",
                 subject=who,
-                nodes=(vantage.node,) if vantage.node is not None else (),
+                nodes=tuple(name for name in (*unheard, vantage.node) if name is not None),
                 rows=evidence(lost),
                 expected=f"VXLAN to {ends[0].node}",
                 seen="requests in the sandbox, nothing on the underlay",
                 hint=f"{vantage.node} encrypts this network, and no ESP leaves it: the kernel lacks ESP, or has no state for this peer."
                 if encrypted
+                else _UNHEARD.format(node=unheard[0])
+                if unheard
                 else f"{vantage.node} has no forwarding or neighbour entry for {dst}, or one without destination.",
-                command=f"nsenter --net=/var/run/docker/netns/1-<network id> sh -c 'bridge fdb show dev vxlan0 | grep {ends[0].mac}; ip neigh show {dst}'"
+                command=f"nsenter --net=/var/run/docker/netns/1-<network id> sh -c 'bridge fdb show dev vxlan0 | grep {ends[0].mac}; ip "
+                f"neigh show {dst}'"
                 f"  # on {vantage.node}",
                 invariants=("B17", "B7") if encrypted else ("B7",),
             ),
@@ -679,7 +697,8 @@ def refused(case: Case) -> Iterator[Finding]:
             rows=evidence(no),
             expected="a SYN-ACK",
             seen="RST",
-            hint="Nothing listens on that port in the task: the program has ended or listens elsewhere (a task that is being stopped does this for a moment).",
+            hint="Nothing listens on that port in the task: the program has ended or listens elsewhere (a task that is being stopped does "
+            "this for a moment).",
             command=f"docker ps; docker logs {who.split(' ', 1)[0]}  # on {', '.join(nodes)}",
             severity=WARNING if len(no) >= 5 or (len(no) >= 3 and spell >= 3 * 10**9) else INFO,
         )
@@ -716,13 +735,15 @@ def slow_start(case: Case) -> Iterator[Finding]:
     for (source, target), items in slow.items():
         longest = max(wait for wait, _ in items)
         yield failed(
-            f"{len(items):,} connections from {case.node_name(source)} to {case.node_name(target)} opened only after repeated SYNs, the slowest after {longest / 1e9:.0f} s",
+            f"{len(items):,} connections from {case.node_name(source)} to {case.node_name(target)} opened only after repeated SYNs, the "
+            f"slowest after {longest / 1e9:.0f} s",
             subject=f"{source} -> {target}",
             nodes=case.nodes_of(target, source),
             rows=tuple(row for _, one in items for row in (one.syn, one.syn_ack))[:5],
             expected="an answer to the first SYN",
             seen=f"{max(one.syns for _, one in items)} SYNs",
-            hint="First packets of a flow are lost: checksum offload of first packets, connection tracking races, or entries that are programmed late.",
+            hint="First packets of a flow are lost: checksum offload of first packets, connection tracking races, or entries that are "
+            "programmed late.",
             command="ethtool -K <interface> tx-checksum-ip-generic off; conntrack -S  # insert_failed",
         )
     if not slow:
@@ -750,23 +771,13 @@ def slow_start(case: Case) -> Iterator[Finding]:
 )
 def gossip(case: Case) -> Iterator[Finding]:
     nodes = {address for cluster in case.clusters for address in cluster.node_by_address}
-    calls = [ask for ask in handshakes(case, False) if ask.dst in nodes and ask.src in nodes]
-    control = [ask for ask in calls if any(int(case.table["inner_dport"][row]) in (7946, 2377) for row in ask.rows[:1])]
     talks = [talk for talk in case.talks if talk.control and talk.ip_src in nodes and talk.ip_dst in nodes]
     if not talks:
         yield unknown("no control traffic between nodes", needs="a capture of a node's underlay interface with ports 7946 and 2377 in it")
         return
-    deaf = 0
-    by_target: dict[Address, list[Ask]] = defaultdict(list)
-    for ask in control:
-        by_target[ask.dst].append(ask)
-    for address, asks in by_target.items():
-        lost = [ask for ask in asks if not ask.answered or ask.refused]
-        if asked(lost) < SILENCE or any(ask.answered and not ask.refused and ask.first_ns > lost[0].first_ns for ask in asks):
-            continue
-        deaf += 1
+    deaf = _unanswered_calls(case)
+    for (address, port), lost in deaf.items():
         node = case.node_name(address)
-        port = int(case.table["inner_dport"][lost[0].rows[0]])
         yield failed(
             f"{node} does not answer on TCP {port}: {asked(lost):,} SYNs from {', '.join(case.nodes_of(*(ask.src for ask in lost)))}",
             subject=f"{address}:{port}",
@@ -779,5 +790,32 @@ def gossip(case: Case) -> Iterator[Finding]:
         )
     if not deaf:
         yield passed(
-            f"{sum(talk.frames for talk in talks):,} frames of control traffic among {len({talk.ip_src for talk in talks})} nodes, every call answered"
+            f"{sum(talk.frames for talk in talks):,} frames of control traffic among {len({talk.ip_src for talk in talks})} nodes, every "
+            "call answered"
         )
+
+
+CONTROL_PORTS = (7946, 2377)  # gossip, management
+
+
+def _unanswered_calls(case: Case) -> dict[tuple[Address, int], list[Ask]]:
+    """(node, port) -> the calls that it never answered, or no longer."""
+    nodes = {address for cluster in case.clusters for address in cluster.node_by_address}
+    by_target: dict[tuple[Address, int], list[Ask]] = defaultdict(list)
+    for ask in handshakes(case, False):
+        if ask.port in CONTROL_PORTS and ask.dst in nodes and ask.src in nodes:
+            by_target[ask.dst, ask.port].append(ask)
+    found: dict[tuple[Address, int], list[Ask]] = {}
+    for target, asks in by_target.items():
+        lost = [ask for ask in asks if not ask.answered or ask.refused]
+        if asked(lost) >= SILENCE and not any(ask.answered and not ask.refused and ask.first_ns > lost[0].first_ns for ask in asks):
+            found[target] = lost
+    return found
+
+
+def _without_gossip(case: Case) -> set[str]:
+    """The nodes that VX-GOSSIP blames. The others declare them dead, and take away the entries of their endpoints."""
+    return {case.node_name(address) for address, port in _unanswered_calls(case) if port == 7946}
+
+
+_UNHEARD = "{node} does not answer gossip (VX-GOSSIP): the others declared it dead and took away the entries of its endpoints."

@@ -1,8 +1,8 @@
 """Segments: who speaks on which VNI, from where, to where, and whether that is where the cluster says they live.
 
-Knows talks and the Cluster; refuses to know connections and time-outs (vxtool.verify.reach does). The checks divide the work so that one fault has one name:
-an address at two nodes at once is a duplicate and nothing else; a source at the wrong node is a source fault; a destination at the wrong node is a
-forwarding fault of the sender.
+Knows talks and the Cluster; refuses to know connections and time-outs (vxtool.verify.reach does). The checks divide the work so that one fault has
+one name: an address at two nodes at once is a duplicate and nothing else; a source at the wrong node is a source fault; a destination at the wrong
+node is a forwarding fault of the sender.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -115,7 +116,8 @@ def _strange_vni(case: Case, vni: int, talks: list[Talk], numbered: bool) -> Fin
             rows=rows_of(talks),
             expected=f"VNI {right} for network {home.name}",
             seen=f"VNI {vni} from {', '.join(senders)}",
-            hint="The VXLAN device of this network on this node has another VNI than on the other nodes: nothing it sends is taken in, nothing reaches it.",
+            hint="The VXLAN device of this network on this node has another VNI than on the other nodes: nothing it sends is taken in, "
+            "nothing reaches it.",
             command=f"nsenter --net=/var/run/docker/netns/1-{_netns(home)} ip -d link show vxlan0",
         )
     cluster = case.cluster
@@ -163,7 +165,8 @@ def _home_network(case: Case, talks: list[Talk]) -> Network | None:
     "VX-VTEP",
     "every tunnel end is a node of the cluster",
     family="segments",
-    about="A frame from or to an address that is no node's is lost or foreign: receivers drop a frame whose outer source is not the peer's advertised address.",
+    about="A frame from or to an address that is no node's is lost or foreign: receivers drop a frame whose outer source is not the peer's "
+    "advertised address.",
     source="RFC 7348 section 5; Linux drivers/net/vxlan (VXLAN_ENTRY_EXISTS)",
     problem="outer source chosen by the kernel is not the data-path address, 100 % silent loss: moby#53004; libnetwork#2446",
     invariants=("D5", "B9", "C15"),
@@ -206,7 +209,8 @@ def vtep_known(case: Case) -> Iterator[Finding]:
                 rows=rows_of(talks),
                 expected=f"outer source {right}" if right else "an address of a node",
                 seen=f"outer source {address}",
-                hint="The kernel picks the outer source by its routing table; another address or route on the node makes it differ from the advertised one, and "
+                hint="The kernel picks the outer source by its routing table; another address or route on the node makes it differ from "
+                "the advertised one, and "
                 "the receiving kernel drops frames whose inner MAC it knows behind another VTEP (skb drop reason VXLAN_ENTRY_EXISTS).",
                 command=f"ip route get {talks[0].outer_dst}  # on {owners[0]}: must say `src {right or 'the advertised address'}`",
             )
@@ -286,8 +290,8 @@ def duplicates(case: Case) -> dict[tuple[int, Address], _Home]:
 
 
 def _same_end(case: Case, home: _Home) -> bool:
-    """Whether the different ends are one node after all: a node with two addresses (VX-VTEP's matter), or a routed network, where the gateway's MAC stands
-    for all."""
+    """Whether the different ends are one node after all: a node with two addresses (VX-VTEP's matter), or a routed network, where the gateway's MAC
+    stands for all."""
     nodes = {case.node_name(address) for address, _ in home.ends}
     known = {address for cluster in case.clusters for address in cluster.node_by_address}
     strangers = {address for address, _ in home.ends if known and address not in known}
@@ -379,7 +383,8 @@ def source_at_home(case: Case) -> Iterator[Finding]:
             rows=rows_of(talks),
             expected=f"outer source of {', '.join(homes)}",
             seen=f"outer source {outer} ({case.node_name(outer)})",
-            hint="The task has moved since the expectation was taken, another endpoint uses its address, or the node sends from another node's address.",
+            hint="The task has moved since the expectation was taken, another endpoint uses its address, or the node sends from another "
+            "node's address.",
             command=f"docker network inspect {_network_name(case, vni)} | grep -B5 '{ip}/'  # on {case.node_name(outer)}",
         )
     if not wrong:
@@ -435,6 +440,8 @@ def destination_at_home(case: Case) -> Iterator[Finding]:
         everyone = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
         if talk.outer_dst in vteps or (everyone and talk.outer_dst not in everyone):  # the latter is VX-VTEP's to report
             continue
+        if learned.get((talk.vni, talk.eth_dst)) == {talk.outer_dst}:
+            continue  # it is heard from there and from nowhere else: VX-SOURCE's to report
         key = (talk.vni, talk.ip_dst, talk.outer_src)
         wrong[key].append(talk)
         right[key] = vteps
@@ -451,7 +458,8 @@ def destination_at_home(case: Case) -> Iterator[Finding]:
             rows=rows_of(talks),
             expected=f"outer destination {there}",
             seen=f"outer destination {sent}",
-            hint=f"The forwarding entry of {talks[0].eth_dst} on {case.node_name(sender)} is stale or wrong (gossip did not reach it, or an entry was left behind).",
+            hint=f"The forwarding entry of {talks[0].eth_dst} on {case.node_name(sender)} is stale or wrong (gossip did not reach it, or an "
+            "entry was left behind).",
             command=_FDB.format(network=_netns(network), mac=talks[0].eth_dst) + f"  # on {case.node_name(sender)}: must say `dst {there}`",
         )
     if not wrong:
@@ -467,7 +475,7 @@ def _destination(case: Case, talk: Talk) -> set[Address]:
 
 
 def _learned(case: Case) -> dict[tuple[int, Mac], set[Address]]:
-    """(VNI, MAC) -> the nodes it was heard from, as a learning switch would have it. Frames with the D bit of group policy are not learned from (C29)."""
+    """(VNI, MAC) -> the nodes it was heard from, as a learning switch would have it."""
     heard: dict[tuple[int, Mac], set[Address]] = defaultdict(set)
     for talk in case.tunnel_talks:
         if talk.eth_src is not None and talk.outer_src is not None and not talk.eth_src.group:
@@ -482,7 +490,8 @@ def _learned(case: Case) -> dict[tuple[int, Mac], set[Address]]:
     "VX-NEIGHBOUR",
     "inner MAC and inner address belong together",
     family="segments",
-    about="Docker gives each endpoint the MAC 02:42 and its IPv4 address; another pair means a wrong neighbour entry at the sender, or a foreign endpoint.",
+    about="Docker gives each endpoint the MAC 02:42 and its IPv4 address; another pair means a wrong neighbour entry at the sender, or a "
+    "foreign endpoint.",
     source="libnetwork netutils.GenerateMACFromIP, drivers/overlay/ov_endpoint.go",
     problem="stale neighbour entries answered by the proxy: moby#33076, libnetwork#1952, moby#29024; flannel#1795",
     invariants=("D2", "B8", "B19"),
@@ -528,7 +537,8 @@ def mac_and_address(case: Case) -> Iterator[Finding]:
             )
         )
         yield failed(
-            f"{node} sends {frames_of(talks):,} frames {'from' if way == 'source' else 'to'} {who} with MAC {', '.join(seen)} instead of {expected[way, vni, ip, sender]}",
+            f"{node} sends {frames_of(talks):,} frames {'from' if way == 'source' else 'to'} {who} with MAC {', '.join(seen)} instead of "
+            f"{expected[way, vni, ip, sender]}",
             subject=who,
             nodes=case.nodes_of(sender),
             rows=rows_of(talks),
@@ -542,23 +552,20 @@ def mac_and_address(case: Case) -> Iterator[Finding]:
 
 
 def _macs(case: Case, talk: Talk, ip: Address) -> set[Mac]:
-    """The MACs that may stand for an inner address: the endpoint's (or its gateway's), and on a swarm's network the one its address gives."""
+    """The MACs that may stand for an inner address: the endpoint's (or its gateway's), and on a swarm's network the one its address gives. None for
+    an address that the network certainly has not (VX-ENDPOINT's to report) and for a virtual one (VX-VIP's)."""
     found: set[Mac] = set()
     for cluster in talk.clusters:
         network = cluster.network_by_vni.get(talk.vni)
-        for end in cluster.endpoints_by_ip.get((talk.vni, ip), ()):
-            mac = cluster.mac_on_wire(end)
-            if mac is not None:
-                found.add(mac)
-        if (
-            not found
-            and network is not None
-            and network.forwarding is Forwarding.BRIDGED
-            and cluster.orchestrator is Orchestrator.SWARM
-            and network.holds(ip)
-        ):
-            if isinstance(ip, IPv4Address):
-                found.add(mac_from_ipv4(ip))
+        if network is None:
+            continue
+        ends = cluster.endpoints_by_ip.get((talk.vni, ip), ())
+        found |= {mac for end in ends if (mac := cluster.mac_on_wire(end)) is not None}
+        if ends or cluster.knows_endpoints(network.name, None) or _is_vip(talk, ip) is not None:
+            continue
+        swarm = network.forwarding is Forwarding.BRIDGED and cluster.orchestrator is Orchestrator.SWARM
+        if not found and swarm and network.holds(ip) and isinstance(ip, IPv4Address):
+            found.add(mac_from_ipv4(ip))
     return found
 
 
@@ -592,53 +599,78 @@ def endpoint_known(case: Case) -> Iterator[Finding]:
                 undecided += talk.frames
             else:
                 strange[talk.vni, ip, way].append(talk)
-    reported: set[tuple[int, Address]] = set()
-    for (vni, ip, _), talks in strange.items():
-        if (vni, ip) not in reported:
-            reported.add((vni, ip))
-            both = [talk for way in ("from", "to") for talk in strange.get((vni, ip, way), ())]
-            yield _stranger(case, vni, ip, both, [talk for talk in strange.get((vni, ip, "from"), ())])
+    kinds: dict[tuple[int, tuple[str, ...], _Kind], list[Address]] = defaultdict(list)
+    for vni, ip in dict.fromkeys((vni, ip) for vni, ip, _ in strange):
+        speaking, spoken_to = strange.get((vni, ip, "from"), []), strange.get((vni, ip, "to"), [])
+        nodes = case.nodes_of(*(talk.outer_src for talk in speaking or spoken_to))
+        kinds[vni, nodes, _kind(case, vni, ip, speaking)].append(ip)
+    for (vni, nodes, kind), ips in kinds.items():
+        talks = [talk for ip in ips for way in ("from", "to") for talk in strange.get((vni, ip, way), ())]
+        yield _strangers(case, vni, nodes, kind, ips, talks)
     if not strange:
         yield _decided(
             judged, undecided, "(counted once for each end) between endpoints that the cluster lists", "the endpoints of the network on every node"
         )
 
 
-def _stranger(case: Case, vni: int, ip: Address, talks: list[Talk], speaking: list[Talk]) -> Finding:
+class _Kind(Enum):
+    """What an address that the network does not have looks like."""
+
+    GATEWAY = auto()
+    DOCKERS = auto()  # as Docker makes them: its MAC follows from its address, and it speaks from one node of the cluster
+    SILENT = auto()  # only spoken to
+    FOREIGN = auto()
+
+
+def _kind(case: Case, vni: int, ip: Address, speaking: list[Talk]) -> _Kind:
+    network = case.network_of(case.clusters, vni)
+    if network is not None and any(subnet.gateway == ip for subnet in network.subnets):
+        return _Kind.GATEWAY
+    if not speaking:
+        return _Kind.SILENT
+    proper = isinstance(ip, IPv4Address) and all(talk.eth_src == mac_from_ipv4(ip) for talk in speaking)
+    at_home = len({talk.outer_src for talk in speaking}) == 1 and all(talk.outer_src in talk.clusters[0].vteps for talk in speaking)
+    return _Kind.DOCKERS if proper and at_home else _Kind.FOREIGN
+
+
+def _strangers(case: Case, vni: int, nodes: tuple[str, ...], kind: _Kind, ips: list[Address], talks: list[Talk]) -> Finding:
     network = case.network_of(talks[0].clusters, vni)
     assert network is not None
-    gateway = any(subnet.gateway == ip for subnet in network.subnets)
-    # What Docker makes looks so: its MAC follows from its address, it speaks from one node of the cluster, and it is not the gateway.
-    proper = bool(speaking) and not gateway and isinstance(ip, IPv4Address) and all(talk.eth_src == mac_from_ipv4(ip) for talk in speaking)
-    proper = (
-        proper
-        and len({talk.outer_src for talk in speaking}) == 1
-        and all(talk.outer_src in cluster.vteps for talk in speaking for cluster in talk.clusters[:1])
-    )
-    nodes = case.nodes_of(*(talk.outer_src for talk in speaking)) or case.nodes_of(*(talk.outer_src for talk in talks))
-    told = f"{frames_of(talks):,} frames of {ip}, which is no endpoint of network {network.name}"
-    if gateway:
-        told = f"{frames_of(talks):,} frames of {ip}, the gateway of network {network.name}, which every node answers by itself and never crosses the underlay"
-    if proper:
+    told, count = _listed(ips), f"{frames_of(talks):,} frames"
+    what = "no endpoint" if len(ips) == 1 else "no endpoints"
+    is_or_are = "is" if len(ips) == 1 else "are"
+    message = f"{count} {'to' if kind is _Kind.SILENT else 'of'} {told}, which {is_or_are} {what} of network {network.name}"
+    severity: Severity | None = None
+    if kind is _Kind.GATEWAY:
+        message = f"{count} of {told}, the gateway of network {network.name}, which every node answers by itself and never crosses the underlay"
+    if kind is _Kind.DOCKERS:
         hint = "It looks like Docker's own (its MAC follows from its address): a task that started or stopped outside the time of the expectation."
         severity, command = INFO, f"docker network inspect -v {network.name}"
-    elif not speaking:
+    elif kind is _Kind.SILENT:
         hint = "A removed task is still spoken to, or the sender was given a wrong address (stale DNS answer, stale forwarding entry)."
-        severity, command = WARNING, f"docker network inspect -v {network.name}; " + _NEIGHBOUR.format(network=_netns(network), ip=ip)
+        severity, command = WARNING, f"docker network inspect -v {network.name}; " + _NEIGHBOUR.format(network=_netns(network), ip=ips[0])
     else:
         hint = "An interface that Docker did not make is attached to the overlay, or it was given another address."
-        severity, command = ERROR, f"nsenter --net=/var/run/docker/netns/1-{_netns(network)} bridge fdb show br br0  # on {', '.join(nodes)}"
+        command = f"nsenter --net=/var/run/docker/netns/1-{_netns(network)} bridge fdb show br br0  # on {', '.join(nodes)}"
     return failed(
-        told,
-        subject=str(ip),
+        message,
+        subject=told,
         nodes=nodes,
         rows=rows_of(talks),
-        expected="an endpoint of the network",
-        seen=str(ip),
+        expected=f"endpoints of {network.name}",
+        seen=told,
         hint=hint,
         command=command,
         severity=severity,
     )
+
+
+def _listed(addresses: Iterable[Address], most: int = 4) -> str:
+    """Addresses in words: the lowest few, and how many more there are."""
+    ordered = [str(address) for address in sorted(addresses, key=lambda address: (address.version, int(address)))]
+    if len(ordered) > most:
+        return ", ".join(ordered[:most]) + f" and {len(ordered) - most} more"
+    return " and ".join([", ".join(ordered[:-1]), ordered[-1]]) if len(ordered) > 1 else ordered[0]
 
 
 def _is_vip(talk: Talk, ip: Address) -> str | None:
@@ -680,7 +712,8 @@ def no_vip(case: Case) -> Iterator[Finding]:
             expected="a task's address in its place",
             seen=f"{ip} on the wire",
             hint=f"The load-balancer sandbox of {case.node_name(sender)} does not hold this address or has no rules for it.",
-            command=f"nsenter --net=/var/run/docker/netns/lb_{_netns(case.network_of(talks[0].clusters, talks[0].vni))[:9]} sh -c 'ip addr; ipvsadm -ln; iptables -t mangle -S'",
+            command=f"nsenter --net=/var/run/docker/netns/lb_{_netns(case.network_of(talks[0].clusters, talks[0].vni))[:9]} sh -c 'ip addr; "
+            "ipvsadm -ln; iptables -t mangle -S'",
         )
     if found:
         return
@@ -726,8 +759,8 @@ def no_crossing(case: Case) -> Iterator[Finding]:
         network = case.network_of(talks[0].clusters, vni)
         assert network is not None
         own = ", ".join(str(subnet.prefix) for subnet in network.subnets)
-        ips = sorted(strangers[vni, sender], key=int)
-        told = ", ".join(map(str, ips[:4])) + (f" and {len(ips) - 4} more" if len(ips) > 4 else "")
+        ips = strangers[vni, sender]
+        told = _listed(ips)
         homes = ", ".join(sorted({other.name for ip in ips for other in case.cluster.networks_holding(ip)})) or "none of the cluster's networks"
         yield failed(
             f"{case.node_name(sender)} sends {frames_of(talks):,} frames of {told} on VNI {vni} (network {network.name}, {own}), which is of {homes}",
@@ -736,7 +769,8 @@ def no_crossing(case: Case) -> Iterator[Finding]:
             rows=rows_of(talks),
             expected=f"addresses of {own}",
             seen=told,
-            hint="The frame entered the wrong segment: a device with the wrong VNI or in the wrong bridge, or an endpoint that routes between networks.",
+            hint="The frame entered the wrong segment: a device with the wrong VNI or in the wrong bridge, or an endpoint that routes "
+            "between networks.",
             command=f"nsenter --net=/var/run/docker/netns/1-{_netns(network)} sh -c 'ip -d link; bridge link'  # on {case.node_name(sender)}",
         )
     crossing = 0
@@ -773,7 +807,8 @@ def no_crossing(case: Case) -> Iterator[Finding]:
     "VX-FLOOD",
     "no ARP, broadcast or multicast crosses the underlay",
     family="segments",
-    about="In a swarm the VXLAN device answers ARP itself and has no default destination, so nothing is ever flooded; what is flooded reveals a changed device.",
+    about="In a swarm the VXLAN device answers ARP itself and has no default destination, so nothing is ever flooded; what is flooded "
+    "reveals a changed device.",
     source="libnetwork drivers/overlay/ov_utils.go (proxy, l2miss, l3miss), Linux drivers/net/vxlan",
     problem="unexpected floods, and ARP answered by the wrong one: moby#33076, libnetwork#1952",
     invariants=("D4", "C17", "B8"),
@@ -862,7 +897,8 @@ def arp_answers(case: Case) -> Iterator[Finding]:
     "VX-CLEAR",
     "an encrypted network is never seen in clear text",
     family="segments",
-    about="Frames of a network made with --opt encrypted must travel as ESP; a plain VXLAN frame of its VNI between nodes exposes or forges its traffic.",
+    about="Frames of a network made with --opt encrypted must travel as ESP; a plain VXLAN frame of its VNI between nodes exposes or "
+    "forges its traffic.",
     source="libnetwork drivers/overlay/encryption.go; RFC 4303",
     problem="CVE-2023-28840, CVE-2023-28841, CVE-2023-28842; wrong port in the policy: moby#45638",
     invariants=("B17",),
@@ -891,7 +927,8 @@ def encrypted_stays_encrypted(case: Case) -> Iterator[Finding]:
     lonely = [talk for (source, target), talk in pairs.items() if (target, source) not in pairs and talk.frames >= 3]
     for talk in lonely:
         yield failed(
-            f"ESP from {case.node_name(talk.outer_src)} to {case.node_name(talk.outer_dst)} is never answered: {talk.frames:,} packets one way, none back",
+            f"ESP from {case.node_name(talk.outer_src)} to {case.node_name(talk.outer_dst)} is never answered: {talk.frames:,} packets one "
+            "way, none back",
             subject=f"{talk.outer_src} -> {talk.outer_dst}",
             nodes=case.nodes_of(talk.outer_dst, talk.outer_src),
             rows=talk.rows,
