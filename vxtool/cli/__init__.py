@@ -37,6 +37,7 @@ class Verb:
 VERBS: Mapping[str, Verb] = {
     "decode": Verb("vxtool.cli.decode", "Show what captures hold: outer headers, tunnels, inner headers, names."),
     "verify": Verb("vxtool.cli.verify", "Judge captures against what the cluster should be; verdicts with the frames that prove them."),
+    "trace": Verb("vxtool.cli.trace", "Follow one inner flow through captures of several nodes: where each packet was seen, and where not."),
     "expect": Verb("vxtool.cli.expect", "Show what an expectation says, or draft one from a capture."),
     "checks": Verb("vxtool.cli.checks", "List the checks of verify, or tell all about one."),
     "columns": Verb("vxtool.cli.columns", "List the columns that --where, --columns and the outputs know."),

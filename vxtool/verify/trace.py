@@ -417,7 +417,7 @@ class Flow:
 
     proto: int
     src: Address
-    sport: int  # 0 for what has no ports; ICMP echo has its identifier in both
+    sport: int  # 0 for what has no ports; an ICMP echo has its identifier in both
     dst: Address
     dport: int
     vni: int = -1  # of the first frame in a tunnel
@@ -426,7 +426,7 @@ class Flow:
     first_ns: int = 0
 
     def __str__(self) -> str:
-        if self.proto in (6, 17, 132):
+        if self.sport or self.dport:
             return f"{_with_port(self.src, self.sport)} > {_with_port(self.dst, self.dport)}"
         return f"{self.src} > {self.dst}"
 
@@ -518,36 +518,94 @@ def follow(case: Case, flow: Flow) -> Trace | None:
     chosen = (forward | backward) & ((proto == flow.proto) if flow.proto >= 0 else True)
     if not chosen.any():
         return None
-    rows, forward = rows[chosen], forward[chosen]
-    labels = _labels(case, [table[name][rows] for name in INNER])
+    chosen |= _later_pieces(case, rows, chosen)
+    rows, forward = rows[chosen], forward[chosen] | (_late(case, rows[chosen]) & (slo[chosen] == np.uint64(alo)))
     captures = table["capture"][rows].astype(np.int64)
-    rank = _ranks(labels * len(table.captures) + captures)
-    cooked = np.array([any(link in COOKED for link in capture.linktypes) for capture in table.captures])
-    once = ~(cooked[captures] & (rank > 0))
-    sightings: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
-    ways: dict[tuple[int, int], bool] = {}
-    for label, nth, capture, row, way in zip(
-        labels[once].tolist(), rank[once].tolist(), captures[once].tolist(), rows[once].tolist(), forward[once].tolist(), strict=True
-    ):
-        sightings[label, nth][capture] = row
-        ways[label, nth] = way
     ts = table["ts"]
     columns = np.unique(captures).tolist()
-    clock = _capture_clocks(case, columns, [(ways[key], found) for key, found in sightings.items()])
-    columns = _in_order(
-        columns, [found for key, found in sightings.items() if ways[key] == ways[min(ways, key=lambda k: _first(ts, clock, sightings[k]))]], ts, clock
-    )
+    labels = _labels(case, [table[name][rows] for name in INNER])
+    clock = _capture_clocks(case, columns, _by_rank(case, rows, labels, forward))
+    found_in = _sightings(case, rows, labels, clock)
+    ways = dict(zip(rows.tolist(), forward.tolist(), strict=True))
+    sightings = [(ways[next(iter(found.values()))], found) for found in found_in]
+    begins = min(sightings, key=lambda item: _first(ts, clock, item[1]))[0]
+    columns = _in_order(columns, [found for way, found in sightings if way == begins], ts, clock)
     shift = clock[columns[0]]
     clock = {capture: ahead - shift for capture, ahead in clock.items()}
     spans = {capture: (int(ts[some].min()), int(ts[some].max())) for capture in columns if len(some := case.rows_of_capture(capture))}
     packets = []
-    parts = _parts(case, sightings, columns)
-    for key, found in sightings.items():
+    for (way, found), parts in zip(sightings, _parts(case, [found for _, found in sightings], columns), strict=True):
         at = _first(ts, clock, found)
         running = frozenset(capture for capture, (first, last) in spans.items() if first <= at + clock[capture] <= last)
-        packets.append(Packet(ways[key], at, found, parts.get(key, {}), running))
+        packets.append(Packet(way, at, found, parts, running))
     packets.sort(key=lambda packet: packet.at_ns)
     return Trace(flow, tuple(columns), clock, tuple(packets))
+
+
+def _late(case: Case, rows: Positions) -> Mask:
+    late: Mask = case.table["inner_frag"][rows] == 2
+    return late
+
+
+def _later_pieces(case: Case, rows: Positions, chosen: Mask) -> Mask:
+    """Later fragments, which have no ports, of the datagrams whose first ones were chosen."""
+    table = case.table
+    pieces = table["inner_frag"][rows] != 0
+    if not (pieces & chosen).any():
+        return np.zeros(len(rows), np.bool_)
+    labels = _labels(case, [table[name][rows] for name in (*INNER[:6], "inner_ip_version")])
+    found: Mask = pieces & np.isin(labels, labels[pieces & chosen])
+    return found
+
+
+def _cooked(case: Case) -> Mask:
+    """For each capture whether a frame may be in it once for every interface."""
+    return np.array([any(link in COOKED for link in capture.linktypes) for capture in case.table.captures], np.bool_)
+
+
+def _by_rank(case: Case, rows: Positions, labels: Numbers, forward: Mask) -> list[tuple[bool, Mapping[int, int]]]:
+    """Packets as they belong together without any clock: the first that looks so in each capture, the second in each, ..."""
+    captures = case.table["capture"][rows].astype(np.int64)
+    ranks = _ranks(labels * len(case.table.captures) + captures)
+    found: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+    ways: dict[tuple[int, int], bool] = {}
+    for label, rank, capture, row, way in zip(*(some.tolist() for some in (labels, ranks, captures, rows, forward)), strict=True):
+        found[label, rank][capture] = row
+        ways[label, rank] = way
+    return [(ways[key], some) for key, some in found.items()]
+
+
+def _sightings(case: Case, rows: Positions, labels: Numbers, clock: Mapping[int, int]) -> list[dict[int, int]]:
+    """Packets, each as capture -> row. Between stations as the outer headers tell, elsewhere the nearest in time of those that look the same."""
+    table = case.table
+    captures = table["capture"][rows].astype(np.int64)
+    first = ~(_cooked(case)[captures] & (_ranks(labels * len(table.captures) + captures) > 0))
+    rows, labels, captures = rows[first], labels[first], captures[first]
+    came_from: dict[int, int] = {}
+    for way in crossings(case).ways:
+        mine = np.flatnonzero((way.seen >= 0) & np.isin(way.sent, rows))
+        came_from.update(zip(way.seen[mine].tolist(), way.sent[mine].tolist(), strict=True))
+    times = table["ts"][rows] - np.array([clock[capture] for capture in captures.tolist()], np.int64)
+    senders = set(came_from.values())
+    turns = [
+        (0 if row in senders else 1 if row in came_from else 2, at, i) for i, (row, at) in enumerate(zip(rows.tolist(), times.tolist(), strict=True))
+    ]
+    packets: list[dict[int, int]] = []
+    packet_of: dict[int, int] = {}  # row -> position in packets
+    alike: dict[int, list[tuple[int, int]]] = defaultdict(list)  # label -> (time, position in packets)
+    for turn, at, i in sorted(turns):
+        row, capture, label = int(rows[i]), int(captures[i]), int(labels[i])
+        place = packet_of.get(came_from.get(row, -1)) if turn == 1 else None
+        if turn == 2:
+            near = min(((abs(at - then), p) for then, p in alike[label] if capture not in packets[p]), default=None)
+            place = near[1] if near is not None else None
+        if place is None:
+            place = len(packets)
+            packets.append({})
+            alike[label].append((at, place))
+        packets[place][capture] = row
+        packet_of[row] = place
+    return packets
 
 
 def _first(ts: Numbers, clock: Mapping[int, int], found: Mapping[int, int]) -> int:
@@ -592,28 +650,21 @@ def _in_order(columns: Sequence[int], sightings: Sequence[Mapping[int, int]], ts
     return sorted(columns, key=lambda capture: (sum(before[capture]) / len(before[capture]) if before[capture] else len(columns), capture))
 
 
-def _parts(
-    case: Case, sightings: Mapping[tuple[int, int], Mapping[int, int]], columns: Sequence[int]
-) -> dict[tuple[int, int], dict[int, tuple[int, ...]]]:
-    """For TCP data that a capture has only cut or joined: the rows there that hold its bytes and are no packet of their own here."""
+def _parts(case: Case, sightings: Sequence[Mapping[int, int]], columns: Sequence[int]) -> list[dict[int, tuple[int, ...]]]:
+    """For each packet of TCP data that a capture has only cut or joined: the rows there that hold its bytes, and are not where the packet is."""
     table = case.table
-    sequence, length = table["tcp_seq"], table["payload_len"]
+    sequence, length = table["tcp_seq"].astype(np.int64), table["payload_len"].astype(np.int64)
     tcp = table.have("tcp")
-    found: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
+    parts: list[dict[int, tuple[int, ...]]] = [{} for _ in sightings]
     for capture in columns:
         for other in columns:
-            alone = [key for key, rows in sightings.items() if capture not in rows and other in rows and tcp[rows[other]] and length[rows[other]]]
-            there = [rows[capture] for rows in sightings.values() if capture in rows and other not in rows and tcp[rows[capture]]]
-            if capture == other or not alone or not there:
-                continue
-            candidates = np.array([row for row in there if length[row]], np.intp)
-            for key in alone:
-                row = sightings[key][other]
-                same = (table["inner_ip_src_lo"][candidates] == table["inner_ip_src_lo"][row]) & (
-                    table["inner_sport"][candidates] == table["inner_sport"][row]
-                )
-                offset = (sequence[candidates].astype(np.int64) - int(sequence[row]) + WIDEST) % (2 * WIDEST) - WIDEST
-                holds = same & (offset < int(length[row])) & (offset + length[candidates].astype(np.int64) > 0)
+            alone = [(i, rows[other]) for i, rows in enumerate(sightings) if capture not in rows and other in rows and tcp[rows[other]]]
+            there = [rows[capture] for rows in sightings if capture in rows and other not in rows]
+            held = np.array([row for row in there if tcp[row] and length[row]], np.intp)
+            for i, row in alone if len(held) else ():
+                same = (table["inner_ip_src_lo"][held] == table["inner_ip_src_lo"][row]) & (table["inner_sport"][held] == table["inner_sport"][row])
+                after = (sequence[held] - int(sequence[row]) + WIDEST) % (2 * WIDEST) - WIDEST
+                holds = same & (after < int(length[row])) & (after + length[held] > 0)
                 if holds.any():
-                    found.setdefault(key, {})[capture] = tuple(candidates[holds].tolist())
-    return found
+                    parts[i][capture] = tuple(held[holds].tolist())
+    return parts
