@@ -13,27 +13,26 @@ Knows how to draw, never how to judge. matplotlib is loaded by the first picture
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vxtool.plot.checksums import checksums as checksums
-    from vxtool.plot.cluster import cluster as cluster
-    from vxtool.plot.mesh import mesh as mesh
-    from vxtool.plot.sizes import sizes as sizes
+    from vxtool.plot.balance import mesh as mesh
+    from vxtool.plot.lengths import sizes as sizes
+    from vxtool.plot.offloads import checksums as checksums
     from vxtool.plot.style import svg as svg
-    from vxtool.plot.timeline import timeline as timeline
+    from vxtool.plot.times import timeline as timeline
+    from vxtool.plot.traffic import cluster as cluster
 
 __all__ = ["checksums", "cluster", "mesh", "sizes", "svg", "timeline"]
 
+_MODULES = {"checksums": "offloads", "cluster": "traffic", "mesh": "balance", "sizes": "lengths", "svg": "style", "timeline": "times"}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    function = getattr(import_module(f"vxtool.plot.{'style' if name == 'svg' else name}"), name)
-    globals()[name] = function  # the module of the same name is not what is meant
-    return function
+    return getattr(import_module(f"vxtool.plot.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -141,7 +141,7 @@ def _of_table(frames: DataFrame, most: int) -> Frames:
     return Frames(
         places=names or ("capture",),
         place=positions("vantage", names),
-        ts=frames["ts"].to_numpy().astype("datetime64[ns]").astype(np.int64),
+        ts=frames["ts"].astype("int64").to_numpy(),
         kinds=kinds,
         kind=kind,
         inner_size=numbers("inner_ip_len"),
