@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from vxtool.decode import dns
 from vxtool.model import Address, Cluster, Endpoint, Name, NameKind, Names, Network, from_halves
+from vxtool.model import halves as halves_of
 from vxtool.verify.case import TALK_COLUMNS, Case, Vantage
 
 __all__ = ["ADDRESS_TYPES", "COLUMNS", "NXDOMAIN", "RCODES", "RESOLVER", "WAIT_NS", "Known", "Lookup", "Lookups", "lookups_of"]
@@ -82,8 +84,10 @@ class Lookup:
     reply: int = -1
     replied_ns: int = 0
     message: dns.Message | None = None
+    addresses: tuple[Address, ...] = ()  # of the reply, of the IP version that was asked for, in its order
     forwards: list[Lookup] = field(default_factory=list)  # the same question, sent on to upstream servers
     last_ns: int = 0  # of the last question
+    known: Mapping[str, Known] | None = None  # what Lookups.known found
 
     @property
     def embedded(self) -> bool:
@@ -111,15 +115,6 @@ class Lookup:
     def partial(self) -> bool:
         """Whether the reply may hold more than was read: truncated by the resolver (TC), or cut by the capture."""
         return self.message is not None and bool(self.message.flags & _TC or self.message.error)
-
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """The addresses of the reply, of the version that was asked for, in its order."""
-        if self.message is None or self.type not in ADDRESS_TYPES:
-            return ()
-        # Data of another class than IN is written as \# LENGTH HEX.
-        records = (record for record in self.message.answers if record.type == self.type and not record.data.startswith("\\#"))
-        return tuple(ip_address(record.data) for record in records)
 
     @property
     def pointed(self) -> Address | None:
@@ -176,6 +171,11 @@ class Lookups:
             return self.case.node_name(lookup.client)
         return vantage.node
 
+    @cached_property
+    def located_ones(self) -> tuple[Lookup, ...]:
+        """Questions to embedded resolvers of which it is known which networks they searched."""
+        return tuple(one for one in self.embedded if self.located(one))
+
     def asker(self, lookup: Lookup) -> str:
         """How the sandbox is called in messages."""
         endpoint = self.vantage(lookup).endpoint
@@ -227,6 +227,8 @@ class Lookups:
     def clusters(self, lookup: Lookup) -> tuple[Cluster, ...]:
         """By which a lookup may be judged, the newest first."""
         timeline = self.case.timeline
+        if len(timeline.moments) == 1:
+            return timeline.clusters
         now, ahead = timeline.position(lookup.asked_ns), timeline.position(lookup.asked_ns + AHEAD_NS)
         soon = (timeline.clusters[i] for i in range(ahead, now, -1))
         return (*soon, *timeline.acceptable(lookup.asked_ns))
@@ -244,12 +246,13 @@ class Lookups:
 
     def known(self, lookup: Lookup) -> Mapping[str, Known]:
         """Network -> what the name is there; {}: no network that the client searches has the name, and it is sent on."""
-        clusters = self.clusters(lookup)
-        key = (lookup.capture, lookup.name, ADDRESS_TYPES.get(lookup.type, 0), *map(id, clusters))
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = self._look(lookup, clusters)
-        return found
+        if lookup.known is None:
+            clusters = self.clusters(lookup)
+            key = (lookup.capture, lookup.name, ADDRESS_TYPES.get(lookup.type, 0), *map(id, clusters))
+            if key not in self._known:
+                self._known[key] = self._look(lookup, clusters)
+            lookup.known = self._known[key]
+        return lookup.known
 
     def _look(self, lookup: Lookup, clusters: tuple[Cluster, ...]) -> dict[str, Known]:
         version = ADDRESS_TYPES.get(lookup.type, 4)
@@ -346,34 +349,50 @@ def _exchanges(case: Case) -> list[Lookup]:
             found = addresses[high, low] = from_halves(high, low)
         return found
 
+    embedded = halves_of(RESOLVER)
     found: list[Lookup] = []
-    open_: dict[tuple[object, ...], Lookup] = {}
+    open_: dict[tuple[object, ...], Lookup] = {}  # the last of each client's port and id
     for row, capture, ts, *halves, sport, dport, tunnel, vni in zip(rows.tolist(), *columns, strict=True):
         message = table.dns[row]
-        if not message.questions or message.flags & _OPCODE:
+        if message.flags & _OPCODE:
             continue
-        question = message.questions[0]
-        source, target = address(halves[0], halves[1]), address(halves[2], halves[3])
+        source, target = (halves[0], halves[1]), (halves[2], halves[3])
         response = bool(message.flags & _QR)
         client, port, server, service = (target, dport, source, sport) if response else (source, sport, target, dport)
-        if service != 53 and server != RESOLVER:
+        if service != 53 and server != embedded:
             continue  # multicast DNS and its like have other rules
         vni = vni if tunnel else -1
-        key = (capture, vni, client, port, server, message.id, question.name.lower(), question.type)
+        key = (capture, vni, client, port, server, message.id)
         known = open_.get(key)
-        if response:
-            if known is None:
-                known = open_[key] = Lookup(capture, client, server, question, message.id, vni, ts, last_ns=ts)
-                found.append(known)
-            if known.reply < 0:
-                known.reply, known.replied_ns, known.message = row, ts, message
-        else:
-            if known is None or known.reply >= 0 or ts - known.last_ns > RETRY_NS:
-                known = open_[key] = Lookup(capture, client, server, question, message.id, vni, ts, asked=message)
-                found.append(known)
+        # A frame cut before the question's end still has its id.
+        question = message.questions[0] if message.questions else None
+        if known is not None and question is not None and not _same(known.question, question):
+            known = None
+        if question is None and not (response and known is not None):
+            continue
+        if known is None or (not response and (known.reply >= 0 or ts - known.last_ns > RETRY_NS)):
+            known = open_[key] = Lookup(
+                capture, address(*client), address(*server), question or dns.Question("", ""), message.id, vni, ts, last_ns=ts
+            )
+            found.append(known)
+        if not response:
+            known.asked = known.asked or message
             known.queries.append(row)
             known.last_ns = ts
+        elif known.reply < 0:
+            known.reply, known.replied_ns, known.message = row, ts, message
+            known.addresses = _addresses(message.answers, known.type)
     return found
+
+
+@lru_cache(maxsize=4096)
+def _addresses(answers: tuple[dns.Record, ...], kind: str) -> tuple[Address, ...]:
+    # Data of another class than IN is written as \# LENGTH HEX.
+    return tuple(ip_address(record.data) for record in answers if record.type == kind in ADDRESS_TYPES and not record.data.startswith("\\#"))
+
+
+def _same(one: dns.Question, other: dns.Question) -> bool:
+    return one.type == other.type and one.name.lower() == other.name.lower()
 
 
 def _attach_forwards(found: list[Lookup]) -> set[Lookup]:

@@ -6,9 +6,11 @@ Knows names, answers and what clients did with them; refuses to know how message
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from vxtool.model import Address
 from vxtool.verify.case import EVIDENCE, Case
@@ -271,7 +273,7 @@ def _contradict(one: list[Lookup], other: list[Lookup], settling_ns: int) -> boo
 )
 def found_names(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    ours = [(one, known) for one in _located(lookups) if one.type in ADDRESS_TYPES and (known := lookups.ours(one)) is not None and known.most]
+    ours = [(one, known) for one in lookups.located_ones if one.type in ADDRESS_TYPES and (known := lookups.ours(one)) is not None and known.most]
     if not ours:
         yield _undecided(lookups, "no question for a name of the cluster was captured")
         return
@@ -309,11 +311,16 @@ def found_names(case: Case) -> Iterator[Finding]:
         )
 
 
+_LOST: WeakKeyDictionary[Lookups, set[Lookup]] = WeakKeyDictionary()
+
+
 def _lost(lookups: Lookups) -> set[Lookup]:
     """Lookups of names that the cluster has and the resolver did not find. A resolver that answers nothing at all is another matter."""
+    if lookups in _LOST:
+        return _LOST[lookups]
     living = _living(lookups)
     lost, right = set(), []
-    for one in _located(lookups):
+    for one in lookups.located_ones:
         known = lookups.ours(one) if one.type in ADDRESS_TYPES and one.capture in living else None
         if known is not None and known.most:
             fits = any(_fits(each, frozenset(one.addresses), one.partial) for each in lookups.known(one).values())
@@ -323,7 +330,8 @@ def _lost(lookups: Lookups) -> set[Lookup]:
             elif one.addresses:
                 right.append(one)
     early = _early(lookups, right)
-    return {one for one in lost if not early(one)}
+    found = _LOST[lookups] = {one for one in lost if not early(one)}
+    return found
 
 
 def _living(lookups: Lookups) -> set[int]:
@@ -363,8 +371,8 @@ def empty(case: Case) -> Iterator[Finding]:
     living = _living(lookups)
     good = 0
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
-    for one in _located(lookups):
-        if not _wants_nothing(lookups, one) or one.capture not in living:
+    for one in lookups.located_ones:
+        if not _wants_nothing(lookups, one) or one.capture not in living or one.partial:
             continue
         if one.reply >= 0 and one.rcode == 0 and one.message is not None and not one.message.answers and not one.forwards:
             good += 1
@@ -414,7 +422,7 @@ def _wants_nothing(lookups: Lookups, one: Lookup) -> bool:
 )
 def leaks(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    inside = [(origin, forward) for origin in _located(lookups) for forward in origin.forwards]
+    inside = [(origin, forward) for origin in lookups.located_ones for forward in origin.forwards]
     direct = [(one, one) for one in lookups.direct if lookups.located(one)]
     outside = [one for one in lookups.upstream if not lookups.located(one)]
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
@@ -464,8 +472,8 @@ def leaks(case: Case) -> Iterator[Finding]:
     total = len(inside) + len(direct) + len(outside)
     if total:
         yield passed(f"{_count(total, 'question')} to upstream servers, none for a name of the cluster")
-    elif _located(lookups):
-        yield passed(f"none of {_count(len(_located(lookups)), 'question')} went to an upstream server")
+    elif lookups.located_ones:
+        yield passed(f"none of {_count(len(lookups.located_ones), 'question')} went to an upstream server")
     else:
         yield _undecided(lookups, "no question to a DNS server was captured")
 
@@ -574,7 +582,7 @@ def time_to_live(case: Case) -> Iterator[Finding]:
 )
 def pointers(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    asked = [one for one in _located(lookups) if one.pointed is not None]
+    asked = [one for one in lookups.located_ones if one.pointed is not None]
     living = _living(lookups)
     good = 0
     missing: dict[str | None, list[Lookup]] = defaultdict(list)
@@ -587,7 +595,7 @@ def pointers(case: Case) -> Iterator[Finding]:
             yield _wrong_pointer(lookups, one, given, allowed)
         elif given and allowed:
             good += 1
-        elif not given and must and one.capture in living and (one.reply >= 0 or lookups.unanswered(one)):
+        elif not given and must and not one.partial and one.capture in living and (one.reply >= 0 or lookups.unanswered(one)):
             missing[lookups.node(one)].append(one)
     for node, bad in missing.items():
         addresses = {one.pointed for one in bad if one.pointed is not None}
@@ -925,23 +933,22 @@ def codes(case: Case) -> Iterator[Finding]:
 )
 def use(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    given: dict[int, list[Lookup]] = defaultdict(list)
-    for one in lookups.embedded:
-        if one.addresses:
-            given[one.capture].append(one)
+    given: dict[tuple[int, Address], list[Lookup]] = defaultdict(list)
+    answered: dict[tuple[int, str], list[Lookup]] = defaultdict(list)
+    for one in sorted((one for one in lookups.embedded if one.addresses), key=lambda one: one.replied_ns):
+        answered[one.capture, one.name].append(one)
+        for address in one.addresses:
+            given[one.capture, address].append(one)
     groups: dict[tuple[str | None, str, bool], list[tuple[Lookup, Connection]]] = defaultdict(list)
     good = 0
     for connection in case.connections:
-        if connection.vni >= 0 or not connection.begun or connection.capture not in given:
+        source = _last(given.get((connection.capture, connection.server), ()), connection.first_ns)
+        if source is None or connection.vni >= 0 or not connection.begun:
             continue
-        before = [one for one in given[connection.capture] if one.replied_ns <= connection.first_ns and connection.server in one.addresses]
-        if not before:
-            continue
-        source = before[-1]
         if connection.syn_ack >= 0:
             good += 1
         elif _gone(lookups, source, connection):
-            newest = [one for one in given[connection.capture] if one.name == source.name and one.replied_ns <= connection.first_ns][-1]
+            newest = _last(answered[connection.capture, source.name], connection.first_ns)
             groups[lookups.node(source), _plain(source), newest is source].append((source, connection))
     for (node, name, current), found in groups.items():
         addresses = {connection.server for _, connection in found}
@@ -969,6 +976,12 @@ def use(case: Case) -> Iterator[Finding]:
         )
 
 
+def _last(answers: Sequence[Lookup], before_ns: int) -> Lookup | None:
+    """The last of some answers, in the order of time, that was given by then."""
+    at = bisect_right(answers, before_ns, key=lambda one: one.replied_ns)
+    return answers[at - 1] if at else None
+
+
 def _gone(lookups: Lookups, source: Lookup, connection: Connection) -> bool:
     """Whether nobody has the address at the time of a connection, which was left long enough without an answer."""
     now = Lookup(source.capture, source.client, source.server, source.question, source.id, source.vni, connection.first_ns)
@@ -980,13 +993,8 @@ def _gone(lookups: Lookups, source: Lookup, connection: Connection) -> bool:
 # -- words ---------------------------------------------------------------------------------------------------------------------
 
 
-def _located(lookups: Lookups) -> list[Lookup]:
-    """Questions to embedded resolvers of which it is known in whose sandbox they were asked."""
-    return [one for one in lookups.embedded if lookups.located(one)]
-
-
 def _undecided(lookups: Lookups, message: str) -> Finding:
-    if lookups.embedded and not _located(lookups):
+    if lookups.embedded and not lookups.located_ones:
         return unknown("it is not known in whose sandbox the questions were asked, so which networks they search", needs=VANTAGE_NEEDED)
     return unknown(message, needs=CAPTURE_NEEDED)
 
