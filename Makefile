@@ -6,6 +6,7 @@
 #   make fuzz        mutate every capture: MUTANTS=1000000 SEED=1
 #   make fuzz-asan   the same with the compiled parts built under AddressSanitizer
 #   make bench       speed and memory, side by side with tshark, tcpdump, scapy and dpkt
+#   make notebooks   open the notebooks in JupyterLab
 #   make docs        write docs/ again from the code
 #   make captures    write captures/made/ again from its scripts
 #   make clean       remove what these targets have made, .venv included
@@ -23,7 +24,7 @@ READY := $(VENV)/ready
 KERNELS := $(wildcard vxtool/*/*.pyx vxtool/*/*.pxd)
 CODE := vxtool tests benchmarks captures
 
-.PHONY: demo test lint types imports fuzz fuzz-asan bench docs captures clean
+.PHONY: demo test lint types imports fuzz fuzz-asan bench notebooks docs captures clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -50,6 +51,10 @@ fuzz-asan: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
+
+notebooks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook]'
+	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 docs: $(READY)
 	$(BIN)/vxtool columns --markdown > docs/columns.md
