@@ -39,6 +39,7 @@ class Interface:
     description: str | None = None  # pcapng if_description
     snaplen: int = 0  # bytes kept per frame; 0: no limit
     os: str | None = None  # pcapng if_os
+    number: int | None = field(default=None, compare=False)  # its position in a pcapng file; a pcap file does not number its one interface
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Pcapng:
                 resolution = value[0]
             elif code == IF_TSOFFSET and len(value) >= 8:
                 offset = int.from_bytes(value[:8], "big" if self.scanner.big else "little", signed=True)
-        found = Interface(linktype, texts.get(IF_NAME), texts.get(IF_DESCRIPTION), snaplen, texts.get(IF_OS))
+        found = Interface(linktype, texts.get(IF_NAME), texts.get(IF_DESCRIPTION), snaplen, texts.get(IF_OS), len(self._found))
         places = self._places.setdefault(found, [])
         nth = self._here[found]
         self._here[found] += 1

@@ -103,12 +103,12 @@ def ip_version_of(column: Column) -> str:
 def names_of(frames: Frames, column: str) -> list[str | None]:
     """The table that the numbers of a column of kind "name" are looked up in; None: no name.
 
-    An interface without a name is called by its number where a file has several, so that they can be told apart.
+    A pcapng interface without a name is called by its number in its file where there are several, so that they can be told apart.
     """
     if column == "vantage":
         return [name or None for name in frames.vantages]
-    several = len(frames.interfaces) > 1
-    return [interface.name or (str(number) if several else None) for number, interface in enumerate(frames.interfaces)]
+    several = sum(interface.number is not None for interface in frames.interfaces) > 1
+    return [one.name or (str(one.number) if several and one.number is not None else None) for one in frames.interfaces]
 
 
 def printable(text: str) -> str:
