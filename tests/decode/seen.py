@@ -56,7 +56,7 @@ def _cell(batch: Batch, i: int, column: Column) -> Any:
     table = list(frames.vantages) if column.name == "vantage" else [interface.name for interface in frames.interfaces]
     if number >= len(table):
         return None
-    if column.name == "interface" and len(table) > 1:
+    if column.name == "interface" and sum(interface.number is not None for interface in frames.interfaces) > 1:
         return table[number] or str(number)
     return table[number] or None
 
@@ -124,5 +124,7 @@ def random_batches(draw: st.DrawFn, wild: bool = True) -> Batch:
     for field in ("dns_offset", "dns_len", *(() if wild else ("stop", "control"))):
         rows[field] %= 300
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5))
-    interfaces = tuple(Interface(1, name=name or None) for name in draw(st.lists(st.sampled_from(NAMES), max_size=5)))
+    found = draw(st.lists(st.sampled_from(NAMES), max_size=5))
+    numbered = draw(st.booleans())  # as in pcapng, or as in several pcap files side by side
+    interfaces = tuple(Interface(1, name=name or None, number=i if numbered else None) for i, name in enumerate(found))
     return Batch(Frames(buffer, index, interfaces, tuple(names)), rows)
