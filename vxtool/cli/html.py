@@ -24,8 +24,8 @@ __all__ = ["render"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 MOST_VERDICTS = 1_000
-MOST_TREES = 600_000
-"""Characters of decoded frames in the page; the rest are named only."""
+MOST_DETAILS = 1_000_000
+"""Characters of what verdicts open to; the frames of those beyond are named only, or the details are left to --json."""
 LONGEST_TREE = 12_000
 
 _KINDS = ("error", "warning", "info", "unknown", "pass")
@@ -140,16 +140,16 @@ def _verdicts(result: Verification, ordered: list[Verdict], counts: Counter[str]
             yield f'<label><input type="checkbox" id="show-{kind}"{checked}> {mark} {kind} ({counts[kind]:,})</label>'
     yield "</div>"
     yield '<table class="verdicts"><thead><tr><th>verdict</th><th>check</th><th>where</th><th>what</th></tr></thead><tbody>'
-    room = MOST_TREES
+    room = MOST_DETAILS
     for verdict in ordered[:MOST_VERDICTS]:
         kind = _kind(verdict)
         about = CHECKS[verdict.check]
         where = ", ".join(verdict.nodes) or ("an unknown node" if verdict.result is Result.FAIL else "")
         yield f'<tr class="{kind}"><td class="{kind}">{_MARKS[kind]} {kind}</td>'
         yield f"<td><code>{_text(verdict.check)}</code><br><small>{_text(about.title)}</small></td><td>{_text(where)}</td><td>"
-        if verdict.result is Result.FAIL:
-            body, used = _failure(verdict, result, room)
-            room -= used
+        if verdict.result is Result.FAIL and room > 0:
+            body = _failure(verdict, result, room)
+            room -= len(body)
             yield f"<details><summary>{_text(verdict.message)}</summary>{body}</details>"
         else:
             yield _text(verdict.message)
@@ -162,8 +162,8 @@ def _verdicts(result: Verification, ordered: list[Verdict], counts: Counter[str]
     yield "</section>"
 
 
-def _failure(verdict: Verdict, result: Verification, room: int) -> tuple[str, int]:
-    """Everything known of one failing verdict, and how many characters its frames took."""
+def _failure(verdict: Verdict, result: Verification, room: int) -> str:
+    """Everything known of one failing verdict; its frames decoded as far as there is room (characters)."""
     about = CHECKS[verdict.check]
     facts = (
         ("about", _text(verdict.subject)),
@@ -187,7 +187,7 @@ def _failure(verdict: Verdict, result: Verification, room: int) -> tuple[str, in
         used += len(shown)
         lines = "\n".join(_text(part) for part in shown.splitlines())
         out.append(f'<details class="frame"><summary>{name}<br><code>{_text(line)}</code></summary><pre>{lines}</pre></details>')
-    return "\n".join(out), used
+    return "\n".join(out)
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------------
