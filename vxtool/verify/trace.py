@@ -57,7 +57,9 @@ OUTER = ("outer_ip_id", "outer_sport")
 CUT = ("tunnel", "vni", "inner_ip_src_lo", "inner_ip_dst_lo", "inner_ip_id", *OUTER)
 """What the first fragment of a datagram that was cut on the way still has in common with it."""
 
-COLUMNS = tuple(dict.fromkeys((*TALK_COLUMNS, *INNER, *CARRIER, *OUTER, "inner_frag", "outer_ip_len", "caplen", "wirelen", "linktype", "sll_type")))
+COLUMNS = tuple(
+    dict.fromkeys((*TALK_COLUMNS, *INNER, *CARRIER, *OUTER, "inner_frag", "outer_frag", "outer_ip_len", "caplen", "wirelen", "linktype", "sll_type"))
+)
 """Columns a check needs when it uses `crossings`."""
 
 MARGIN_NS = 1_000_000_000
@@ -66,6 +68,8 @@ MARGIN_NS = 1_000_000_000
 COOKED = (113, 276)  # LINKTYPE_LINUX_SLL and SLL2: `tcpdump -i any` shows a frame once for each interface it passes
 
 WIDEST = 1 << 31
+FEW = 5
+"""Frames found at both ends that tell how two clocks differ; fewer do when they are half of what was sent."""
 
 
 # -- stations ------------------------------------------------------------------------------------------------------------------
@@ -319,11 +323,13 @@ def _match(case: Case, source: Station, target: Station, sent: Positions, got: P
     taken |= copy
     # Some routers and clouds write their own outer IP id or source port, some cut datagrams in pieces: what is left is compared by less.
     here, there = np.flatnonzero(seen < 0), np.flatnonzero(~taken)
-    for names in ((*CARRIER, *INNER, *whole), CUT):
-        if len(here) and len(there):
-            pairs = _pairs(*labelled(sent[here], got[there], *names))
-            seen[here[pairs[0]]], taken[there[pairs[1]]] = got[there[pairs[1]]], True
-            here, there = here[seen[here] < 0], there[~taken[there]]
+    for names, candidates in (((*CARRIER, *INNER, *whole), there), (CUT, there[case.table["outer_frag"][got[there]] != 0])):
+        candidates = candidates[~taken[candidates]]
+        if len(here) and len(candidates):
+            pairs = _pairs(*labelled(sent[here], got[candidates], *names))
+            seen[here[pairs[0]]], taken[candidates[pairs[1]]] = got[candidates[pairs[1]]], True
+            here = here[seen[here] < 0]
+    there = there[~taken[there]]
     joined, explained = np.zeros(len(sent), np.bool_), np.zeros(len(got), np.bool_)
     if len(here) and len(there):
         joined[here] = _same_bytes(case, sent[here], got[there])
@@ -372,13 +378,21 @@ def _same_bytes(case: Case, rows: Positions, others: Positions) -> Mask:
     return result
 
 
+def _agree(delays: Numbers, sent: int) -> bool:
+    """Whether these are delays of the same frames: captures of other times have lookalikes too, but not all of them equally far apart."""
+    if len(delays) < FEW and 2 * len(delays) < max(sent, 1):
+        return False
+    near = np.abs(delays - delays[len(delays) // 2]) < MARGIN_NS
+    return bool(near.mean() >= 0.9)
+
+
 def _clocks(count: int, matches: Mapping[tuple[int, int], _Match], ts: Numbers) -> tuple[dict[int, int], dict[int, int]]:
     """How far each station's clock is ahead of the first of those it is linked with, and the number of that first one."""
     least: dict[tuple[int, int], tuple[int, int]] = {}
     for pair, match in matches.items():
         ok = match.seen >= 0
-        if ok.any():
-            delays = np.sort(ts[match.seen[ok]] - ts[match.sent[ok]])
+        delays = np.sort(ts[match.seen[ok]] - ts[match.sent[ok]])
+        if _agree(delays, len(match.sent)):
             # Not the very least: one wrong pair in a hundred may not move the clock.
             least[pair] = int(delays[len(delays) // 100]), len(delays)
     links: dict[int, list[tuple[int, int, int]]] = defaultdict(list)

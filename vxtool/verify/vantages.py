@@ -94,6 +94,7 @@ class _Loss:
     where: str = ""  # endpoint: address and MAC
     begins_ns: int = 0  # all: how long after the beginning; 0: from the beginning
     lasts_ns: int = 0  # all: how long it took; 0: to the end
+    encrypted: bool = False  # all: only encrypted frames were lost
     other: tuple[int, int] = (0, 0)  # what else was sent between the two nodes, and how much of it arrived
 
     @property
@@ -220,15 +221,19 @@ def _looked_at(case: Case, way: Crossing, judged: Positions, lost: Positions) ->
     table = case.table
     arrived = judged[way.arrived[judged]]
     first, last = int(way.times[lost].min()), int(way.times[lost].max())
-    between = arrived[(way.times[arrived] >= first) & (way.times[arrived] <= last)]
+    # An encrypted network beside plain ones is another protocol: a path may carry one of the two.
+    esp = table.have("esp")[way.sent]
+    alike = arrived[np.isin(esp[arrived], np.unique(esp[lost]))]
+    between = alike[(way.times[alike] >= first) & (way.times[alike] <= last)]
     plain = np.flatnonzero(way.inside & ~way.carried)
     other = (len(plain), int(way.arrived[plain].sum()))
     if len(lost) >= FEW and not len(between):
         # Two losses at one moment are a burst; an outage takes longer, or never ends.
-        begins = first - way.window[0] if (way.times[arrived] < first).any() else 0
-        ends = (way.times[arrived] > last).any()
+        begins = first - way.window[0] if (way.times[alike] < first).any() else 0
+        ends = (way.times[alike] > last).any()
         if not ends or last - first > 100_000_000:
-            return _Loss(way, len(judged), lost, "all", begins_ns=begins, lasts_ns=last - first if ends else 0, other=other)
+            lasts = last - first if ends else 0
+            return _Loss(way, len(lost) + len(alike), lost, "all", begins_ns=begins, lasts_ns=lasts, encrypted=bool(esp[lost].all()), other=other)
     size = table["outer_ip_len"].astype(np.int64)
     limit, most = int(size[way.sent[lost]].min()), int(size[way.sent[lost]].max())
     # Super-frames of segmentation offload pass where their segments would not: only sizes up to the largest lost one are compared.
@@ -344,17 +349,20 @@ def _words(case: Case, first: _Loss, losses: Sequence[_Loss], share: str, path: 
     if first.kind == "all":
         begins = f" from {first.begins_ns / 1e9 + MARGIN_NS / 1e9:.1f} s on" if first.begins_ns else ""
         lasts = f" for {first.lasts_ns / 1e9:.1f} s" if first.lasts_ns else ""
+        what, blocked, stands = "in a tunnel", f"UDP port {port}", ("B5",)
+        if all(one.encrypted for one in losses):
+            what, blocked, stands = "encrypted (ESP)", "IP protocol 50 (ESP)", ("B17",)
         rest = f"; other traffic passes ({arrived:,} of {sent:,} frames)" if arrived else ""
         hint = (
-            f"UDP port {port} is blocked or swallowed between the nodes (switch, hypervisor, security group), while other ports pass."
+            f"{blocked} is blocked or swallowed between the nodes (switch, hypervisor, security group), while other traffic passes."
             if arrived
             else "The path is cut for everything in this direction, or the receiving capture did not see the interface that VXLAN arrives on."
         )
         return (
-            f"nothing in a tunnel arrives {path}{begins}{lasts}: {lost:,} frames leave, none is at the other end{rest}",
+            f"nothing {what} arrives {path}{begins}{lasts}: {lost:,} frames leave, none is at the other end{rest}",
             share + " lost",
             hint,
-            ("B5",),
+            stands,
         )
     if first.kind == "size":
         limit, largest = min(one.limit for one in losses), max(one.largest for one in losses)
