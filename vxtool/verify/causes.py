@@ -20,18 +20,18 @@ ASTRAY = ("VX-FLAG", "VX-PORT", "VX-CHECKSUM", "VX-VNI", "VX-VTEP", "VX-DUPLICAT
 CAUSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "VX-CHECKSUM": ("VX-VTEP",),  # a NAT that rewrites the outer source rewrites the checksum by halves
+        "VX-SEGMENT": ("VX-MESH-SNAT",),  # the client's own address in the ingress network
         "VX-ENDPOINT": ("VX-VTEP",),  # what a foreign tunnel end brings in
         "VX-FLOOD": ("VX-VTEP",),
         "VX-SILENT": ("VX-GOSSIP",),  # a node that hears no gossip is declared dead, and its endpoints' entries are taken away
         "VX-RETRY": ("VX-MTU", "VX-CHECKSUM", "VX-ONEWAY", "VX-LOSS"),
-        "VX-LOSS": (*ASTRAY, "VX-MTU", "VX-FRAGMENT", "VX-LENGTH"),
+        "VX-LOSS": (*ASTRAY, "VX-MTU", "VX-FRAGMENT", "VX-LENGTH", "VX-RESERVED"),
         "VX-MESH-BALANCE": ASTRAY,
         "VX-MESH-UNUSED": ASTRAY,
-        "VX-MESH-SHARE": ASTRAY,
+        "VX-MESH-SHARE": (*ASTRAY, "VX-SILENT"),
         "VX-MESH-DEAD": (*ASTRAY, "VX-CLEAR", "VX-SILENT"),
         "VX-MESH-REMOVED": (*ASTRAY, "VX-VIP", "VX-FLOOD", "VX-ENDPOINT"),
         "VX-MESH-ENTRY": ASTRAY,
-        "VX-MESH-SNAT": ("VX-SEGMENT", "VX-ENDPOINT"),
         "VX-MESH-BYPASS": ("VX-SEGMENT", "VX-VIP"),
     }
 )

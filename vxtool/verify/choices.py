@@ -385,7 +385,8 @@ class _Reader:
             return None
         # Not every node's inspect was given, or not this network's: what a client asked of a node goes on from that node's balancer.
         ours = network is not None and network.ingress and not network.complete and network.holds(source)
-        if ours or (network is None and behaves):
+        # Where the ingress network is known, a VNI that nobody has is VX-VNI's to report.
+        if ours or (network is None and behaves and not any(cluster.ingress is not None for cluster in clusters)):
             return _Balancer(network.name if network is not None else f"VNI {vni}", self._name(connection.outer_src), False, network)
         return None
 

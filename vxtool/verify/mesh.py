@@ -335,6 +335,8 @@ def share(case: Case) -> Iterator[Finding]:
                 reported.add((turns.network, turns.service))
                 continue
             for part in turns.parts:
+                if any(low != high for low, high in part.counts.values()):
+                    continue  # counts that are not certain are no sample
                 samples.setdefault((turns.network, turns.service), []).append((turns.entry, {a: low for a, (low, _) in part.counts.items()}))
     alpha = case.settings.alpha
     said = False

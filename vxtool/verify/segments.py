@@ -265,10 +265,13 @@ def _homes(case: Case) -> list[_Home]:
 
 def _home(case: Case, vni: int, ip: Address, talks: list[Talk]) -> _Home:
     spans: dict[tuple[Address, Mac | None], list[int]] = {}
+    # VXLAN-GPE and Geneve may carry packets without Ethernet: those have the MAC of the others.
+    macs = {talk.outer_src: talk.eth_src for talk in talks if talk.eth_src is not None}
     for talk in sorted(talks, key=lambda talk: talk.first_ns):
         if talk.outer_src is None:
             continue
-        span = spans.setdefault((talk.outer_src, talk.eth_src), [talk.first_ns, talk.last_ns])
+        mac = talk.eth_src if talk.eth_src is not None else macs.get(talk.outer_src)
+        span = spans.setdefault((talk.outer_src, mac), [talk.first_ns, talk.last_ns])
         span[1] = max(span[1], talk.last_ns)
     ordered = sorted(spans.items(), key=lambda item: item[1][0])
     latest, interleaved = None, False
@@ -425,6 +428,7 @@ def _decided(judged: int, undecided: int, what: str, needs: str) -> Finding:
 def destination_at_home(case: Case) -> Iterator[Finding]:
     twice = duplicates(case)
     learned = _learned(case)
+    answers = {(talk.vni, talk.ip_src, talk.ip_dst, talk.outer_dst) for talk, _ in _unicast(case)}
     wrong: dict[tuple[int, Address, Address], list[Talk]] = defaultdict(list)
     right: dict[tuple[int, Address, Address], set[Address]] = {}
     judged = undecided = 0
@@ -432,7 +436,9 @@ def destination_at_home(case: Case) -> Iterator[Finding]:
         assert talk.ip_dst is not None
         if talk.eth_dst is None or talk.outer_dst is None or talk.outer_src is None or (talk.vni, talk.ip_dst) in twice:
             continue
-        vteps = _destination(case, talk) or learned.get((talk.vni, talk.eth_dst), set())
+        vteps = _destination(case, talk)
+        if not vteps and (talk.vni, talk.ip_dst, talk.ip_src, talk.outer_src) not in answers:
+            vteps = learned.get((talk.vni, talk.eth_dst), set())  # with an answer it is VX-SYMMETRY's
         if not vteps:
             undecided += talk.frames
             continue
@@ -974,7 +980,8 @@ def symmetric(case: Case) -> Iterator[Finding]:
         for ip in (talk.ip_src, talk.ip_dst):
             if _vteps(talk.clusters, case.endpoints_at(talk.clusters, talk.vni, ip)):
                 located.add((talk.vni, ip))
-    judged = wrong = 0
+    judged = 0
+    crooked: dict[_Ends, list[tuple[Address, Address, Talk, Talk]]] = defaultdict(list)
     for (vni, a, b), there in ways.items():
         back = ways.get((vni, b, a))
         if back is None or not int(a) < int(b) or (vni, a) in twice or (vni, b) in twice:
@@ -985,23 +992,30 @@ def symmetric(case: Case) -> Iterator[Finding]:
         pairs = {(talk.outer_src, talk.outer_dst) for talk in there}
         if any((talk.outer_dst, talk.outer_src) in pairs for talk in back):
             continue
-        wrong += 1
+        ends = (there[0].outer_src, there[0].outer_dst, back[0].outer_src, back[0].outer_dst)
+        crooked[ends].append((a, b, there[0], back[0]))
+    for ends, found in crooked.items():
+        a, b, one, other = found[0]
+        more = f", and so do {len(found) - 1:,} more conversations" if len(found) > 1 else ""
         yield failed(
-            f"{a} reaches {b} by {_path(case, there[0])}, the answer comes by {_path(case, back[0])}",
+            f"{a} reaches {b} by {_path(case, one)}, the answer comes by {_path(case, other)}{more}",
             subject=f"{a} - {b}",
-            nodes=case.nodes_of(there[0].outer_src, there[0].outer_dst, back[0].outer_src, back[0].outer_dst),
-            rows=rows_of([there[0], back[0]]),
-            expected=f"{_path(case, there[0])} and back the same way",
-            seen=_path(case, back[0]),
+            nodes=case.nodes_of(*ends),
+            rows=rows_of([one, other]),
+            expected=f"{_path(case, one)} and back the same way",
+            seen=_path(case, other),
             hint="A node sends from another address than it is reached at, or one of the two forwarding entries is stale.",
-            command=f"ip route get {there[0].outer_src}  # on {case.node_name(there[0].outer_dst)}",
+            command=f"ip route get {one.outer_src}  # on {case.node_name(one.outer_dst)}",
         )
-    if not wrong:
+    if not crooked:
         yield (
             passed(f"{judged:,} conversations with both directions, each between the same two nodes")
             if judged
             else unknown("no conversation with both directions on the wire", needs="a capture while endpoints of two nodes talk")
         )
+
+
+_Ends = tuple[Address | None, Address | None, Address | None, Address | None]
 
 
 def _path(case: Case, talk: Talk) -> str:
