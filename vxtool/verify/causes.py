@@ -35,7 +35,7 @@ CAUSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "VX-MESH-BYPASS": ("VX-SEGMENT", "VX-VIP"),
     }
 )
-"""Check -> the checks whose failure at one of the same nodes explains its own."""
+"""Check -> the checks whose failure at one of the same nodes, or about an address that is no node's, explains its own."""
 
 
 def explained(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
@@ -44,7 +44,7 @@ def explained(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     blamed: dict[str, set[str]] = {}
     for verdict in everything:
         if verdict.result is Result.FAIL and verdict.severity is not Severity.INFO:
-            blamed.setdefault(verdict.check, set()).update(verdict.nodes)
+            blamed.setdefault(verdict.check, set()).update((*verdict.nodes, verdict.subject))
     return tuple(_in_light_of(verdict, blamed) for verdict in everything)
 
 
