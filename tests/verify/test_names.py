@@ -248,6 +248,21 @@ def test_while_a_change_settles_old_and_new_answers_are_right_and_then_only_new_
     assert failing(verdicts) == ({"VX-DNS-ANSWER"} if stale else set())
 
 
+@pytest.mark.parametrize(("stale", "late"), [(3, False), (7, True)], ids=["then right", "never right"])
+def test_a_change_may_take_long_when_its_answers_become_right_in_the_end(stale: int, late: bool) -> None:
+    """tasks.web was asked once, and six times within a second a good minute later; the change is 8 s old then."""
+    seen = itertools.count()
+
+    def old_then_new(message: Message) -> None:
+        answer(*(TASKS_WEB if next(seen) < stale else TASKS_WEB[:-1]))(message)
+
+    scene = sandbox().edit(only_about("tasks.web")).edit(replies("tasks.web", old_then_new))
+    asked = sorted(p.ts for p in scene.packets() if message_of(p) is not None and p.src == "127.0.0.11" and p.udp)
+    verdicts = judge(scene.then(without_task, asked[-6] - seconds(8)), "VX-DNS-ANSWER")
+    assert failing(verdicts) == ({"VX-DNS-ANSWER"} if late else set())
+    assert late or "2 of them while a change was under way" in verdicts[0].message
+
+
 def test_a_snapshot_taken_after_its_change_makes_the_answers_before_it_right() -> None:
     scene = sandbox("swarm-phases/steady").edit(replies("tasks.web", answer("10.0.1.3", "10.0.1.4", "10.0.1.5", "10.0.1.6", "10.0.1.8")))
     asked = min(p.ts for p in scene.packets() if (m := message_of(p)) is not None and m.question[0].name.to_text() == "tasks.web.")

@@ -44,6 +44,9 @@ FORWARD_NS = 20_000_000_000
 AHEAD_NS = 30_000_000_000
 """How long before its time a snapshot may already be true: it is taken after the change that it shows."""
 
+LATE_NS = 30_000_000_000
+"""How long after its time a change may still be under way: a drain or an update goes on until the last task has stopped and the last has started."""
+
 ADDRESS_TYPES = {"A": 4, "AAAA": 6}
 """Question types that ask for addresses, and of which IP version."""
 
@@ -224,13 +227,15 @@ class Lookups:
 
     # -- what is right -----------------------------------------------------------------------------------------------------
 
-    def clusters(self, lookup: Lookup) -> tuple[Cluster, ...]:
-        """By which a lookup may be judged, the newest first."""
+    def clusters(self, lookup: Lookup, late: bool = False) -> tuple[Cluster, ...]:
+        """By which a lookup may be judged, the newest first. `late`: with those whose change may still be under way."""
         timeline = self.case.timeline
         if len(timeline.moments) == 1:
             return timeline.clusters
         now, ahead = timeline.position(lookup.asked_ns), timeline.position(lookup.asked_ns + AHEAD_NS)
         soon = (timeline.clusters[i] for i in range(ahead, now, -1))
+        if late:
+            return (*soon, *(timeline.clusters[i] for i in range(now, timeline.position(lookup.asked_ns - LATE_NS) - 1, -1)))
         return (*soon, *timeline.acceptable(lookup.asked_ns))
 
     def untold(self, lookup: Lookup) -> bool:
@@ -244,15 +249,19 @@ class Lookups:
             found = self._names[id(cluster)] = Names(cluster)
         return found
 
-    def known(self, lookup: Lookup) -> Mapping[str, Known]:
+    def known(self, lookup: Lookup, late: bool = False) -> Mapping[str, Known]:
         """Network -> what the name is there; {}: no network that the client searches has the name, and it is sent on."""
+        if late:
+            return self._remembered(lookup, self.clusters(lookup, late))
         if lookup.known is None:
-            clusters = self.clusters(lookup)
-            key = (lookup.capture, lookup.name, ADDRESS_TYPES.get(lookup.type, 0), *map(id, clusters))
-            if key not in self._known:
-                self._known[key] = self._look(lookup, clusters)
-            lookup.known = self._known[key]
+            lookup.known = self._remembered(lookup, self.clusters(lookup))
         return lookup.known
+
+    def _remembered(self, lookup: Lookup, clusters: tuple[Cluster, ...]) -> Mapping[str, Known]:
+        key = (lookup.capture, lookup.name, ADDRESS_TYPES.get(lookup.type, 0), *map(id, clusters))
+        if key not in self._known:
+            self._known[key] = self._look(lookup, clusters)
+        return self._known[key]
 
     def _look(self, lookup: Lookup, clusters: tuple[Cluster, ...]) -> dict[str, Known]:
         version = ADDRESS_TYPES.get(lookup.type, 4)
@@ -273,27 +282,27 @@ class Lookups:
             )
         return found
 
-    def ours(self, lookup: Lookup) -> Known | None:
+    def ours(self, lookup: Lookup, late: bool = False) -> Known | None:
         """The name, when a network that the client surely searches has it for certain and somebody is behind it: it must be answered here."""
         if not self.located(lookup):
             return None
-        return next((known for known in self.known(lookup).values() if known.always and known.served), None)
+        return next((known for known in self.known(lookup, late).values() if known.always and known.served), None)
 
     def pointers(self, lookup: Lookup) -> tuple[frozenset[str], bool]:
         """Names that a PTR answer may hold, and whether there must be one."""
         address = lookup.pointed
         if address is None or not self.located(lookup):
             return frozenset(), False
-        clusters = self.clusters(lookup)
+        clusters = self.clusters(lookup, late=True)
         each = [
             {found for network in self.networks(lookup, cluster) if (found := self.names(cluster).pointer(address, [network])) is not None}
             for cluster in clusters
         ]
         return frozenset().union(*each), all(each)
 
-    def nobody(self, lookup: Lookup, network: str, address: Address) -> bool:
+    def nobody(self, lookup: Lookup, network: str, address: Address, late: bool = False) -> bool:
         """Whether the clusters know everybody in the network, and nobody has this address."""
-        return all(_nobody(cluster, network, address) for cluster in self.clusters(lookup))
+        return all(_nobody(cluster, network, address) for cluster in self.clusters(lookup, late))
 
     def network_of(self, lookup: Lookup, addresses: Iterable[Address]) -> Network | None:
         """The network of the clusters around an address."""

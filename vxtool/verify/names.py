@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from weakref import WeakKeyDictionary
 
 from vxtool.model import Address
@@ -83,32 +84,56 @@ def answers(case: Case) -> Iterator[Finding]:
         yield unknown("no answer of Docker's resolver with an address was captured", needs=CAPTURE_NEEDED)
         return
     groups: dict[tuple[object, ...], _Group] = {}
-    verdicts = [(one, _judge(lookups, one)) for one in given]
-    undecided = [one for one, verdict in verdicts if verdict is None]
-    judged = len(verdicts) - len(undecided)
-    right = {_plain(one): verdict for one, verdict in verdicts if isinstance(verdict, Known)}
-    early = _early(lookups, (one for one, verdict in verdicts if isinstance(verdict, Known)))
-    for one, verdict in verdicts:
-        if not isinstance(verdict, _Group) or early(one):
+    verdicts = _judged(lookups)
+    undecided = [one for one in given if verdicts[one] is None]
+    right = {_plain(one): verdict for one in given if isinstance(verdict := verdicts[one], Known)}
+    judged = len(given) - len(undecided)
+    late = 0
+    for one in given:
+        verdict = verdicts[one]
+        if verdict is _LATE:
+            late += 1
+        if not isinstance(verdict, _Group):
             continue
         key = (verdict.node, verdict.network, verdict.what)
-        group = groups.setdefault(key, verdict)
-        if group is not verdict:
-            group.extra |= verdict.extra
-            group.missing |= verdict.missing
-            group.wanted |= verdict.wanted
+        group = groups.setdefault(key, _Group(*key))
+        group.extra |= verdict.extra
+        group.missing |= verdict.missing
+        group.wanted |= verdict.wanted
         group.lookups.append(one)
     for group in groups.values():
         yield _wrong(lookups, group, given)
     yield from _differences(lookups, undecided)
     if judged and not groups:
-        yield passed(f"{_count(judged, 'answer')} with the right addresses: {_listed([_right(name, known) for name, known in right.items()], 8)}")
+        named = _listed([_right(name, known) for name, known in right.items()], 8)
+        under_way = f"; {late:,} of them while a change was under way" if late else ""
+        yield passed(f"{_count(judged, 'answer')} with the right addresses: {named}{under_way}")
     elif not judged:
         named = _listed(list(dict.fromkeys(one.name for one in undecided)))
         yield unknown(
             f"{len(undecided):,} answers cannot be judged ({named}): the expectation does not say what these names are",
             needs="`docker network inspect -v` of the networks of the task that asked, from every node, and `docker service inspect`",
         )
+
+
+class _Late(Enum):
+    LATE = "not right yet, and it became so"
+
+
+_LATE = _Late.LATE
+_Verdict = Known | _Group | _Late | None
+
+_JUDGED: WeakKeyDictionary[Lookups, dict[Lookup, _Verdict]] = WeakKeyDictionary()
+
+
+def _judged(lookups: Lookups) -> dict[Lookup, _Verdict]:
+    """Every answer with an address that the resolver gave by itself, judged."""
+    if lookups not in _JUDGED:
+        given = (one for one in lookups.embedded if one.addresses and one.rcode == 0 and not one.forwards)
+        verdicts: dict[Lookup, _Verdict] = {one: _judge(lookups, one) for one in given}
+        late = _late(lookups, (one for one, verdict in verdicts.items() if isinstance(verdict, Known)))
+        _JUDGED[lookups] = {one: _LATE if isinstance(verdict, _Group) and late(one) else verdict for one, verdict in verdicts.items()}
+    return _JUDGED[lookups]
 
 
 def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
@@ -125,7 +150,7 @@ def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
     network = lookups.network_of(one, got)
     node = lookups.node(one)
     if not known:
-        gone = set() if network is None else {address for address in got if lookups.nobody(one, network.name, address)}
+        gone = set() if network is None else {address for address in got if lookups.nobody(one, network.name, address, late=True)}
         return None if network is None or not gone else _Group(node, network.name, _service_of(one.name), extra=gone)
     if network is None or network.name not in known:
         # The sandbox may be in a network of which nobody told us; its names are then none of ours.
@@ -139,12 +164,31 @@ def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
     return _Group(node, each.name.network, each.name.service or each.name.name, extra=set(extra), missing=set(missing), wanted=set(each.most))
 
 
-def _early(lookups: Lookups, right: Iterable[Lookup]) -> Callable[[Lookup], bool]:
-    """Tells of lookups that went wrong before the expectation holds: none before them went right, one after them did."""
+def _late(lookups: Lookups, right: Iterable[Lookup]) -> Callable[[Lookup], bool]:
+    """Tells of lookups that went wrong only because a change was still under way: a later one went right.
+
+    Before the first time that the expectation tells of, anything may have been; soon after a dated change, anything between the old and the new.
+    """
     first: dict[tuple[int, str, str], int] = {}
+    last: dict[tuple[int, str, str], int] = {}
     for one in right:
-        first.setdefault((one.capture, _plain(one), one.type), one.asked_ns)
-    return lambda one: lookups.untold(one) and one.asked_ns < first.get((one.capture, _plain(one), one.type), 0)
+        key = (one.capture, _plain(one), one.type)
+        first.setdefault(key, one.asked_ns)
+        last[key] = one.asked_ns
+
+    def late(one: Lookup) -> bool:
+        key = (one.capture, _plain(one), one.type)
+        if lookups.untold(one):
+            return one.asked_ns < first.get(key, one.asked_ns)
+        return one.asked_ns < last.get(key, one.asked_ns) and _under_way(lookups, one)
+
+    return late
+
+
+def _under_way(lookups: Lookups, one: Lookup) -> bool:
+    if not one.addresses:
+        return lookups.ours(one, late=True) is None
+    return any(_fits(known, frozenset(one.addresses), one.partial) for known in lookups.known(one, late=True).values())
 
 
 def _plain(one: Lookup) -> str:
@@ -329,8 +373,8 @@ def _lost(lookups: Lookups) -> set[Lookup]:
                 lost.add(one)
             elif one.addresses:
                 right.append(one)
-    early = _early(lookups, right)
-    found = _LOST[lookups] = {one for one in lost if not early(one)}
+    late = _late(lookups, right)
+    found = _LOST[lookups] = {one for one in lost if not late(one)}
     return found
 
 
@@ -402,8 +446,8 @@ def empty(case: Case) -> Iterator[Finding]:
 
 def _wants_nothing(lookups: Lookups, one: Lookup) -> bool:
     if one.type == "MX":
-        return lookups.ours(one) is not None
-    if one.type not in ADDRESS_TYPES or lookups.ours(one) is None:
+        return lookups.ours(one, late=True) is not None
+    if one.type not in ADDRESS_TYPES or lookups.ours(one, late=True) is None:
         return False
     return all(known.complete and not known.most for known in lookups.known(one).values())
 
@@ -492,7 +536,7 @@ def _answered_inside(lookups: Lookups, one: Lookup) -> bool:
     """Whether the embedded resolver must know it; TXT, SRV and other types are sent on for every name."""
     if one.type == "PTR":
         return lookups.pointers(one)[1]
-    return one.type in (*ADDRESS_TYPES, "MX") and lookups.ours(one) is not None
+    return one in _lost(lookups) or (one.type in (*ADDRESS_TYPES, "MX") and lookups.ours(one, late=True) is not None)
 
 
 def _outside(lookups: Lookups, found: Sequence[Lookup]) -> dict[str, list[Lookup]]:
@@ -626,7 +670,7 @@ def _stale_pointer(lookups: Lookups, one: Lookup, given: Sequence[str], allowed:
         return not {name.lower() for name in given} & right
     address = one.pointed
     network = None if address is None else lookups.network_of(one, [address])
-    return address is not None and network is not None and lookups.nobody(one, network.name, address)
+    return address is not None and network is not None and lookups.nobody(one, network.name, address, late=True)
 
 
 def _wrong_pointer(lookups: Lookups, one: Lookup, given: Sequence[str], allowed: frozenset[str]) -> Finding:
@@ -935,6 +979,7 @@ def use(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
     given: dict[tuple[int, Address], list[Lookup]] = defaultdict(list)
     answered: dict[tuple[int, str], list[Lookup]] = defaultdict(list)
+    verdicts = _judged(lookups)
     for one in sorted((one for one in lookups.embedded if one.addresses), key=lambda one: one.replied_ns):
         answered[one.capture, one.name].append(one)
         for address in one.addresses:
@@ -947,7 +992,7 @@ def use(case: Case) -> Iterator[Finding]:
             continue
         if connection.syn_ack >= 0:
             good += 1
-        elif _gone(lookups, source, connection):
+        elif _gone(lookups, source, connection, surely=isinstance(verdicts.get(source), _Group)):
             newest = _last(answered[connection.capture, source.name], connection.first_ns)
             groups[lookups.node(source), _plain(source), newest is source].append((source, connection))
     for (node, name, current), found in groups.items():
@@ -982,12 +1027,13 @@ def _last(answers: Sequence[Lookup], before_ns: int) -> Lookup | None:
     return answers[at - 1] if at else None
 
 
-def _gone(lookups: Lookups, source: Lookup, connection: Connection) -> bool:
-    """Whether nobody has the address at the time of a connection, which was left long enough without an answer."""
+def _gone(lookups: Lookups, source: Lookup, connection: Connection, surely: bool) -> bool:
+    """Whether nobody has the address at the time of a connection, which was left long enough without an answer. `surely`: the address came out of a
+    wrong answer; otherwise a change that is under way may excuse it."""
     now = Lookup(source.capture, source.client, source.server, source.question, source.id, source.vni, connection.first_ns)
     network = lookups.network_of(now, [connection.server])
     waited = connection.rst_by_server or connection.syns > 1 or lookups.ends[connection.capture] - connection.last_ns >= WAIT_NS
-    return waited and network is not None and lookups.nobody(now, network.name, connection.server)
+    return waited and network is not None and lookups.nobody(now, network.name, connection.server, late=not surely)
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------------
