@@ -52,8 +52,8 @@ def opened(browser: webdriver.Chrome, tmp_path: Path) -> Open:
     def show(page: str) -> webdriver.Chrome:
         path = tmp_path / "report.html"
         path.write_text(page, encoding="utf-8")
-        browser.get_log("performance")
-        browser.get_log("browser")
+        browser.get_log("performance")  # type: ignore[no-untyped-call]
+        browser.get_log("browser")  # type: ignore[no-untyped-call]
         browser.get(path.as_uri())
         return browser
 
@@ -163,7 +163,7 @@ def test_pictures_show_nodes_and_have_a_size(opened: Open) -> None:
 
 def test_the_page_asks_nobody_for_anything(opened: Open, tmp_path: Path) -> None:
     browser = opened(render(_hostile(tmp_path)))
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert asked == {browser.current_url}
 
@@ -178,7 +178,7 @@ def test_markup_in_names_of_nodes_networks_and_hosts_is_shown_and_does_not_run(o
     assert HOSTILE in browser.find_element(By.CSS_SELECTOR, "#captures").text  # the node
     assert "<script>" in "".join(part.text for part in browser.find_elements(By.TAG_NAME, "pre"))  # the question
     assert "<script>" in browser.find_element(By.CSS_SELECTOR, "#cluster svg").text
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
 
 
 def test_a_script_would_be_refused_even_if_it_came_in(opened: Open) -> None:

@@ -141,7 +141,7 @@ def _of_table(frames: DataFrame, most: int) -> Frames:
     return Frames(
         places=names or ("capture",),
         place=positions("vantage", names),
-        ts=frames["ts"].astype("int64").to_numpy(),
+        ts=np.asarray(frames["ts"].astype("int64"), np.int64),
         kinds=kinds,
         kind=kind,
         inner_size=numbers("inner_ip_len"),
