@@ -32,6 +32,8 @@ __all__ = ["run"]
 
 SCHEMA = "vxtool-trace@1"
 TOP = 20
+MOST = 4
+"""Captures of a flow that the list names."""
 WIDTH = 100
 EXTRA = ("frame", "icmp_code", "tcp_window", "inner_frag", "inner_frag_more")
 PROTOCOLS = {number: name.upper() for name, number in IP_PROTOCOLS.items()}
@@ -191,7 +193,8 @@ def _flows_text(found: Sequence[Flow], names: Sequence[str]) -> Iterator[str]:
     yield f"{'protocol':<9}{'VNI':>8}  {'flow':<{head}}  {'frames':>7}  captures"
     for flow in found[:TOP]:
         vni = str(flow.vni) if flow.vni >= 0 else "-"
-        seen = ", ".join(names[position] for position in flow.captures)
+        seen = ", ".join(names[position] for position in flow.captures[:MOST])
+        seen += f" and {len(flow.captures) - MOST} more" if len(flow.captures) > MOST else ""
         yield f"{_protocol(flow.proto):<9}{vni:>8}  {flow!s:<{head}}  {flow.frames:>7,}  {seen}"
 
 
