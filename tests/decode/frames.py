@@ -208,6 +208,7 @@ _ETHERNET: dict[str, Packet] = {
     "dns name without an end": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:18]),
     "dns pointer without its second byte": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\xc0"),
     "dns pointer onto itself": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\xc0\x0c\0\1\0\1"),
+    "dns pointer into the header": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\xc0\x02\0\1\0\1"),
     "dns label of unknown type": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\x41a\0\0\1\0\1"),
     "dns over tcp": Ether(**ETH) / IP(**V4) / TCP(sport=53, dport=40000, flags="PA") / ANSWER,
     "dns over tcp, middle": Ether(**ETH) / IP(**V4) / TCP(sport=53, dport=40000, flags="A") / Raw(b"\xff" * 40),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from scapy.layers.dns import dnsqtypes
 
 from tests.decode.frames import SPECIMENS, Made, as_frames, differences, made_frames, values
+from vxtool.decode.dns import TYPES
 from vxtool.decode.reference import read
 from vxtool.decode.walk import Options, walk
 
@@ -29,6 +31,11 @@ def assert_same(made: list[Made], options: Options = EVERYTHING) -> None:
 @pytest.mark.parametrize("options", [EVERYTHING, GUESSING], ids=["", "guess"])
 def test_both_read_the_same(name: str, options: Options) -> None:
     assert_same([SPECIMENS[name]], options)
+
+
+def test_record_types_have_the_names_that_scapy_has_for_them() -> None:
+    scapy = dnsqtypes | {255: "ANY"}  # RFC 8482 section 7; scapy: ALL
+    assert {number: scapy.get(number) for number in TYPES} == TYPES
 
 
 @pytest.mark.parametrize("name", SPECIMENS)

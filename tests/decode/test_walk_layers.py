@@ -93,6 +93,7 @@ TOLD: dict[str, dict[str, object]] = {
     "dns name without an end": {"stop": "truncated", "stop_layer": "dns", "stop_offset": 58, "stop_wanted": 8},
     "dns pointer without its second byte": {"stop": "truncated", "stop_layer": "dns", "stop_offset": 54, "stop_wanted": 2},
     "dns pointer onto itself": {"stop": "malformed", "stop_layer": "dns", "stop_offset": 54},
+    "dns pointer into the header": {"stop": "malformed", "stop_layer": "dns", "stop_offset": 54, "dns_qname": None},
     "dns label of unknown type": {"stop": "malformed", "stop_layer": "dns", "stop_offset": 54},
     # Tunnels
     "vxlan": {"tunnel": "vxlan", "vni": 4097, "depth": 1, "vxlan_i": True, "tunnel_offset": 42, "inner_eth_offset": 50, "inner_ip_src": "10.0.1.3"},
@@ -206,7 +207,10 @@ def test_a_chain_of_pointers_may_be_as_long_as_a_name_can_have_labels(jumps: int
     hiding = b"\0" + bytes.fromhex("000a 0001 00000000") + len(chain).to_bytes(2, "big") + chain  # a NULL record
     message = header + hiding + last.to_bytes(2, "big") + bytes.fromhex("0001 0001 00000000 0004 0a000001")
     row = row_of(Made(bytes(Ether(**ETH) / IP(**V4) / UDP(sport=53, dport=9) / Raw(message))))
+    answers = row["dns_answers"]
     assert (row["stop"], row["dns_answer_count"]) == (stop, 2)
+    assert isinstance(answers, list)
+    assert answers[1:] == (["10.0.0.1"] if stop is None else [])
 
 
 def test_no_frames_are_no_rows() -> None:

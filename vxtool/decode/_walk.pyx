@@ -887,7 +887,7 @@ cdef class Walk:
                         after = p + 2
                     p = start + (self.be16(p) & 0x3FFF)
                     jumps += 1
-                    if p >= limit or jumps > MAX_JUMPS:  # forward, onto itself, or a chain made to keep us busy
+                    if p >= limit or p < start + 12 or jumps > MAX_JUMPS:  # not backwards, into the header, or a chain made to keep us busy
                         self.halt(MALFORMED, L_DNS, self.p, 2)
                         return NOTHING
                     limit = p

@@ -120,6 +120,7 @@ _IN = 1
 _HEADER_SIZE = 12
 _MAX_TEXT = 1 << 20  # characters of one message's answers: compression could make 5 MB of 64 KB
 _MAX_NAME = 255  # bytes on the wire, the root's zero byte included (RFC 1035 section 3.1)
+_MAX_JUMPS = 127  # pointers in one name: as many as it can have labels; a longer chain only keeps a reader busy
 
 _QUOTED = {code: f"\\{code:03d}" for code in (*range(0x20), *range(0x7F, 0x100))} | {ord(c): f"\\{c}" for c in '"\\'}
 """Escapes inside "...": a character-string of RFC 1035 section 5.1."""
@@ -207,6 +208,7 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
     size = 1
     after = -1  # where the caller goes on: behind the first pointer, if any
     lowest = at  # every pointer must lead to before all that was read so far: no loops
+    jumps = 0
     try:
         while length := message[at]:
             if length < 0x40:
@@ -224,6 +226,9 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
                     raise _Unreadable(f"a compression pointer at byte {at} that does not lead backwards")
                 if target < _HEADER_SIZE:
                     raise _Unreadable(f"a compression pointer at byte {at} that leads into the header, where no name is")
+                jumps += 1
+                if jumps > _MAX_JUMPS:
+                    raise _Unreadable(f"a name of more than {_MAX_JUMPS} compression pointers at byte {at}")
                 if after < 0:
                     after = at + 2
                 at = lowest = target

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from scapy.contrib.geneve import GENEVE, GeneveOptions
 from scapy.contrib.nsh import NSH
-from scapy.layers.dns import DNS, dnsqtypes
+from scapy.layers.dns import DNS
 from scapy.layers.inet import ICMP, IP, TCP, UDP, in4_pseudoheader
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6Unknown, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrRouting, in6_pseudoheader
 from scapy.layers.ipsec import AH, ESP
@@ -27,6 +27,7 @@ from scapy.pton_ntop import inet_ntop
 from scapy.utils import checksum
 
 from vxtool.decode.columns import COLUMNS
+from vxtool.decode.dns import TYPES  # words, as COLUMNS has them: which types have a name is no reading of bytes
 from vxtool.decode.walk import DEFAULT, Options
 
 __all__ = ["META", "read"]
@@ -615,10 +616,10 @@ class _Message:
         try:
             for name, kind, body in self.sections(counts[:2]):
                 if body is None:
-                    questions.append((name, _type_name(kind)))
+                    questions.append((name, TYPES.get(kind, f"TYPE{kind}")))
                 else:
                     class_, ttl, at, end = body
-                    answers.append((name, _type_name(kind), ttl, self.rdata(kind, class_, at, end)))
+                    answers.append((name, TYPES.get(kind, f"TYPE{kind}"), ttl, self.rdata(kind, class_, at, end)))
         except _Cut:
             pass  # what was read before stays
         self.columns = {
@@ -650,7 +651,7 @@ class _Message:
                 at += size
 
     def name(self, at: int) -> tuple[str, int]:
-        """A name as text and where it ends. Pointers lead backwards only, each before the one it was found in; 255 bytes at the most."""
+        """A name as text and where it ends. Pointers lead backwards only, to where a name can be; 255 bytes and 127 pointers at the most."""
         labels: list[bytes] = []
         length, lowest, after, jumps = 1, at, -1, 0
         while True:
@@ -660,7 +661,7 @@ class _Message:
             if first >= 0xC0:
                 target = (first & 0x3F) << 8 | self.byte(at + 1, 1, at, 2)
                 jumps += 1
-                if target >= lowest or jumps > MAX_JUMPS:
+                if not 12 <= target < lowest or jumps > MAX_JUMPS:
                     raise _Cut("malformed", at, 2)
                 after = at + 2 if after < 0 else after
                 at = lowest = target
@@ -731,10 +732,6 @@ RDATA = {
     257: "c",
 }
 """What the data of each type is made of: n a name, H and I numbers of two and four bytes, 4 and 6 addresses, s strings to the end, c CAA."""
-
-
-def _type_name(kind: int) -> str:
-    return "ANY" if kind == 255 else dnsqtypes.get(kind, f"TYPE{kind}")
 
 
 def _label(label: bytes) -> str:
