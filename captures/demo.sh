@@ -28,4 +28,12 @@ say "Inside a container there is no VXLAN. Names are asked of 127.0.0.11, on a p
     "one address for each task, in another order each time:"
 show decode --where "dns_qname in ['web', 'api'] and dns_qtype == 'A'" --limit 8 $container
 
-say "Where to go from here: vxtool decode --help, README.md. To decode on your own machine: tcpdump -i eth0 -U -w - udp port 4789 | vxtool decode -"
+say "The main job: hold all captures of that moment against what Docker said of the swarm (network inspect, service inspect, service ps of each node," \
+    "in captures/swarm-steady):"
+show verify captures/swarm-steady/vm1.pcap captures/swarm-steady/vm2.pcap captures/swarm-steady/vm3.pcap $container --expect captures/swarm-steady
+
+fault=captures/faults/fdb-wrong-vtep
+say "And a real swarm in which one forwarding entry was set to the wrong node ($fault; the exit code of verify is 1, for a failing check):"
+show verify $fault/h1.pcap $fault/h2.pcap $fault/h3.pcap $fault/task-web-vm1.pcap --expect $fault/expect || [ $? = 1 ]
+
+say "Where to go from here: vxtool --help, vxtool verify --help, README.md, make notebooks. To decode on your own machine: tcpdump -i eth0 -U -w - udp port 4789 | vxtool decode -"
