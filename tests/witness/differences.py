@@ -36,7 +36,7 @@ class Difference:
     """Why a witness may differ from the walk, and where."""
 
     id: str
-    witness: str  # tshark, dpkt or scapy (as scapy reads on its own, not through vxtool.decode.reference)
+    witness: str  # tshark, dpkt, or scapy where it also chooses the headers (vxtool.decode.reference, where it does not, has no entry)
     reason: str  # with the document that says who is right
     explains: Callable[[Case], bool]
     example: Made | Clock | bytes  # a frame; a frame's time; or a whole file

@@ -69,7 +69,7 @@ class Verdict:
 
 
 def test_the_walk_and_scapy_read_the_same_in_every_column(capture_path: Path) -> None:
-    verdict = Verdict("scapy")
+    verdict = Verdict("reference")  # which has no entry in the table: every difference counts
     for frame in frames_of(capture_path):
         read = reference.read(frame.data, frame.linktype, EVERYTHING, wirelen=frame.wirelen)
         different = differences(frame.row, read)
