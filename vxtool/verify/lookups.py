@@ -275,7 +275,9 @@ class Lookups:
             found[network] = Known(
                 name=present[0],
                 always=len(present) == len(views),
-                least=frozenset.intersection(*sets),
+                least=frozenset.intersection(
+                    *(_sure(cluster, network, view, addresses) for cluster, view, addresses in zip(clusters, views, sets, strict=True))
+                ),
                 most=frozenset().union(*sets),
                 complete=all(view.complete for view in present),
                 served=all(view is not None and _served(cluster, view) for cluster, view in zip(clusters, views, strict=True)),
@@ -451,6 +453,23 @@ def _served(cluster: Cluster, name: Name) -> bool:
     if name.kind in (NameKind.SERVICE, NameKind.ALIAS) and name.service is not None:
         return bool(cluster.backends(name.service, name.network).endpoints)
     return bool(name.addresses)
+
+
+def _state_told(cluster: Cluster, task: str) -> bool:
+    known = cluster.task_by_id.get(task)
+    return known is not None and (known.desired is not None or known.observed is not None)
+
+
+def _sure(cluster: Cluster, network: str, view: Name | None, addresses: frozenset[Address]) -> frozenset[Address]:
+    """Those that an answer must hold. A task that may just be stopping has an endpoint and no record any more; only `service ps`, or as many endpoints
+    as the service wants replicas, tells that it is not."""
+    service = cluster.service_by_name.get(view.service) if view is not None and view.service is not None else None
+    if view is None or view.service is None or (service is not None and service.replicas == len(addresses)):
+        return addresses
+    vip = cluster.vip_of(view.service, network)
+    inside = cluster.endpoints_of_network.get(network, ())
+    told = {ip for end in inside if end.task is None or _state_told(cluster, end.task) for ip in end.addresses}
+    return frozenset(address for address in addresses if address == vip or address in told)
 
 
 def _nobody(cluster: Cluster, network: str, address: Address) -> bool:

@@ -122,7 +122,9 @@ def _strange_vni(case: Case, vni: int, talks: list[Talk], numbered: bool) -> Fin
         )
     cluster = case.cluster
     between_members = all(talk.outer_src in one.vteps and talk.outer_dst in one.vteps for talk in talks for one in talk.clusters[:1])
-    partial = cluster.orchestrator is Orchestrator.SWARM and cluster.ingress is None
+    partial = cluster.orchestrator is Orchestrator.SWARM and (
+        cluster.ingress is None or any(not network.vnis for network in cluster.networks if network.driver == "overlay")
+    )
     if between_members and partial:
         what = "probably the ingress network, which" if vni == INGRESS_VNI else "a network that"
         return unknown(
@@ -739,6 +741,7 @@ def no_vip(case: Case) -> Iterator[Finding]:
     invariants=("C19", "B10"),
     severity=ERROR,
     columns=TALK_COLUMNS,
+    profiles={"rfc7348": WARNING, "evpn": None},  # a fabric that routes has a segment in which all of a tenant's addresses meet
 )
 def no_crossing(case: Case) -> Iterator[Finding]:
     outside: dict[tuple[int, Address | None], list[Talk]] = defaultdict(list)
