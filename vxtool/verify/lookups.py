@@ -461,8 +461,8 @@ def _state_told(cluster: Cluster, task: str) -> bool:
 
 
 def _sure(cluster: Cluster, network: str, view: Name | None, addresses: frozenset[Address]) -> frozenset[Address]:
-    """Those that an answer must hold. A task that may just be stopping has an endpoint and no record any more; only `service ps`, or as many endpoints
-    as the service wants replicas, tells that it is not."""
+    """Those that an answer must hold. A task that may just be stopping has an endpoint and no record any more; only `service ps`, or as many
+    endpoints as the service wants replicas, tells that it is not."""
     service = cluster.service_by_name.get(view.service) if view is not None and view.service is not None else None
     if view is None or view.service is None or (service is not None and service.replicas == len(addresses)):
         return addresses
