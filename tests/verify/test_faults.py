@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vxtool.cli.checklist import describe
 from vxtool.model import Cluster, Orchestrator
 from vxtool.verify.case import Settings
 from vxtool.verify.check import CHECKS
@@ -618,6 +619,12 @@ def _names(one: Fault) -> str:
 
 def test_the_table_in_docs_is_of_today() -> None:
     assert DOCUMENT.read_text() == table(), "run: python -m tests.verify.test_faults"
+
+
+def test_the_list_of_checks_in_docs_is_of_today() -> None:
+    assert DOCUMENT.with_name("checks.md").read_text() == describe(None, as_json=False, markdown=True), (
+        "run: vxtool checks --markdown > docs/checks.md"
+    )
 
 
 if __name__ == "__main__":

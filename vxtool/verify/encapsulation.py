@@ -678,15 +678,12 @@ def _echoes(case: Case, good: dict[tuple[Address, Address], int], lost: dict[tup
         answered[v, d, s, i, q].add(capture)
     ends = _capture_ends(case)
     at = [vantage.vtep if vantage.kind == "node" else None for vantage in case.vantages]
-    seen: set[tuple[int, ...]] = set()
-    for row in np.flatnonzero(asks).tolist():
-        identity = tuple(int(table[name][row]) for name in key)
+    heads = case.group(asks, *(table[name] for name in key)).heads
+    for row, size, *identity in zip(*(values.tolist() for values in (heads, *(table[name][heads] for name in ("inner_ip_len", *key)))), strict=True):
         pair = _outer_pair(case, row)
-        if identity in seen or pair is None:
+        if pair is None:
             continue
-        seen.add(identity)
-        size = int(table["inner_ip_len"][row])
-        captures = answered.get(identity)
+        captures = answered.get(tuple(identity))
         if captures:
             good[pair] = max(good[pair], size)
             if any(at[capture] == pair[0] for capture in captures):

@@ -5,7 +5,8 @@ Knows the table of checks; refuses to know what any of them looks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from vxtool.decode.batch import Batch
@@ -21,6 +22,9 @@ from vxtool.verify.verdicts import Evidence, Finding, Result, Verdict
 __all__ = ["build", "chosen", "find_check", "judge"]
 
 families.load_all()
+
+MOST = 20
+"""Failing findings of one check that are told one by one."""
 
 
 def chosen(profile: str, only: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[Check, ...]:
@@ -57,7 +61,28 @@ def build(
 def judge(case: Case, checks: Sequence[Check] | None = None) -> tuple[Verdict, ...]:
     """Every check's verdicts, in the order of the checks; those that another one explains are information."""
     checks = chosen(case.settings.profile) if checks is None else checks
-    return explained(_verdict(case, one, finding) for one in checks for finding in one.run(case))
+    return explained(_verdict(case, one, finding) for one in checks for finding in _at_most(MOST, one.run(case)))
+
+
+def _at_most(most: int, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings, of those that fail the first few; the rest are one that names their nodes and subjects."""
+    rest: list[Finding] = []
+    count = 0
+    for finding in findings:
+        count += finding.result is Result.FAIL
+        if finding.result is Result.FAIL and count > most:
+            rest.append(finding)
+        else:
+            yield finding
+    if rest:
+        subjects = list(dict.fromkeys(finding.subject for finding in rest))
+        told = ", ".join(subjects[:5]) + (f" and {len(subjects) - 5:,} others" if len(subjects) > 5 else "")
+        yield replace(
+            rest[0],
+            message=f"and {len(rest):,} more of this kind, about {told}",
+            subject=f"{len(rest):,} more",
+            nodes=tuple(dict.fromkeys(node for finding in rest for node in finding.nodes)),
+        )
 
 
 def _verdict(case: Case, one: Check, finding: Finding) -> Verdict:

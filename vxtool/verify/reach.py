@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -243,8 +244,17 @@ def _leaving(case: Case, talk: Talk, ip: Address) -> bool:
     return False
 
 
+_MATRICES: WeakKeyDictionary[Case, Matrix] = WeakKeyDictionary()
+
+
 def matrix(case: Case) -> Matrix:
     """The requests inside tunnels that no other check explains."""
+    if case not in _MATRICES:
+        _MATRICES[case] = _matrix(case)
+    return _MATRICES[case]
+
+
+def _matrix(case: Case) -> Matrix:
     pairs, ends = _explained(case)
     asks = [
         ask
