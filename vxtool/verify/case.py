@@ -147,6 +147,7 @@ class Case:
         self.notes: list[str] = []  # what was inferred, one sentence each
         # Captures come from strangers: with a fixed multiplier two sets of addresses could be made to look like one.
         self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(32)]
+        self._ends: dict[tuple[int, ...], frozenset[Address]] = {}
         self._locate_nodes()
 
     def _locate_nodes(self) -> None:
@@ -208,6 +209,13 @@ class Case:
     def nodes_of(self, *addresses: Address | None) -> tuple[str, ...]:
         """Names for a verdict's `nodes`, each once, in order."""
         return tuple(dict.fromkeys(self.node_name(address) for address in addresses if address is not None))
+
+    def tunnel_ends(self, clusters: tuple[Cluster, ...]) -> frozenset[Address]:
+        """Every address of every node of some clusters."""
+        key = tuple(map(id, clusters))
+        if key not in self._ends:
+            self._ends[key] = frozenset(address for cluster in clusters for address in (*cluster.vteps, *cluster.node_by_address))
+        return self._ends[key]
 
     @staticmethod
     def network_of(clusters: Iterable[Cluster], vni: int) -> Network | None:

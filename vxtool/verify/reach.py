@@ -213,7 +213,7 @@ def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Addr
         if talk.ip_src is None or talk.ip_dst is None:
             continue
         network = case.network_of(talk.clusters, talk.vni)
-        vteps = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
+        vteps = case.tunnel_ends(talk.clusters)
         strange = network is None or talk.dport != case.data_path_port or bool(vteps and not {talk.outer_src, talk.outer_dst} <= vteps)
         strange = strange or talk.ip_src in twice or talk.ip_dst in twice
         strange = strange or any(end is not None and int(case.stored(end)[1]) in bad for end in (talk.outer_src, talk.outer_dst))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def vtep_known(case: Case) -> Iterator[Finding]:
     ]
     strange: dict[tuple[str, Address], list[Talk]] = defaultdict(list)
     for talk in mine:
-        everyone = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
+        everyone = case.tunnel_ends(talk.clusters)
         if talk.outer_src is not None and talk.outer_src not in everyone:
             strange["from", talk.outer_src].append(talk)
         if talk.outer_dst is not None and talk.outer_dst not in everyone and not talk.outer_dst.is_multicast:
@@ -291,8 +292,17 @@ def _routed(case: Case, vni: int) -> bool:
     return (network is not None and network.forwarding is Forwarding.ROUTED) or (network is None and case.settings.profile in ("flannel", "calico"))
 
 
+_DUPLICATES: WeakKeyDictionary[Case, dict[tuple[int, Address], _Home]] = WeakKeyDictionary()
+
+
 def duplicates(case: Case) -> dict[tuple[int, Address], _Home]:
     """Inner addresses that two nodes or two MACs use at the same time."""
+    if case not in _DUPLICATES:
+        _DUPLICATES[case] = _duplicates(case)
+    return _DUPLICATES[case]
+
+
+def _duplicates(case: Case) -> dict[tuple[int, Address], _Home]:
     return {(home.vni, home.ip): home for home in _homes(case) if len(home.ends) > 1 and home.interleaved and not _same_end(case, home)}
 
 
@@ -375,7 +385,7 @@ def source_at_home(case: Case) -> Iterator[Finding]:
             undecided += talk.frames
             continue
         judged += talk.frames
-        everyone = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
+        everyone = case.tunnel_ends(talk.clusters)
         if talk.outer_src in vteps or talk.outer_src not in everyone or (talk.vni, talk.ip_src) in twice:
             continue
         assert talk.outer_src is not None
@@ -404,8 +414,8 @@ def _vteps(clusters: Iterable[Cluster], ends: Iterable[Endpoint]) -> set[Address
     """Where endpoints may be reached: the outer addresses of their nodes."""
     found: set[Address] = set()
     for cluster in clusters:
-        for end in ends:
-            node = cluster.node_by_name.get(end.node) if end.node is not None else None
+        for name in {end.node for end in ends if end.node is not None}:
+            node = cluster.node_by_name.get(name)
             if node is not None:
                 found |= node.addresses
     return found
@@ -447,7 +457,7 @@ def destination_at_home(case: Case) -> Iterator[Finding]:
             undecided += talk.frames
             continue
         judged += talk.frames
-        everyone = {address for cluster in talk.clusters for address in (*cluster.vteps, *cluster.node_by_address)}
+        everyone = case.tunnel_ends(talk.clusters)
         if talk.outer_dst in vteps or (everyone and talk.outer_dst not in everyone):  # the latter is VX-VTEP's to report
             continue
         if learned.get((talk.vni, talk.eth_dst)) == {talk.outer_dst}:
