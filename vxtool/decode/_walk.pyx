@@ -8,7 +8,7 @@ A header that does not fit in `end` but would fit in `wend` was cut by the snap 
 """
 
 cimport cython
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 ctypedef unsigned char u8
 ctypedef unsigned short u16
@@ -19,16 +19,22 @@ ctypedef long long i64
 cdef extern from *:
     """
     #include <stdint.h>
+    #include <string.h>
     #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     #error "vxtool's rows are little-endian"
     #endif
     static inline uint16_t vx_bswap16(uint16_t x) { return (uint16_t)((x << 8) | (x >> 8)); }
     static inline uint32_t vx_bswap32(uint32_t x) { return ((uint32_t)vx_bswap16((uint16_t)x) << 16) | vx_bswap16((uint16_t)(x >> 16)); }
+    /* Through a pointer the C library's own are called, which use wide stores; the compiler would put `rep stos` in their place, 30 ns a row. */
+    static void *(*volatile vx_clear)(void *, int, size_t) = memset;
+    static void *(*volatile vx_copy)(void *, const void *, size_t) = memcpy;
     static inline uint64_t vx_bswap64(uint64_t x) { return ((uint64_t)vx_bswap32((uint32_t)x) << 32) | vx_bswap32((uint32_t)(x >> 32)); }
     """
     u16 bswap16 "vx_bswap16"(u16) nogil
     u32 bswap32 "vx_bswap32"(u32) nogil
     u64 bswap64 "vx_bswap64"(u64) nogil
+    void *clear "vx_clear"(void *, int, size_t) noexcept nogil
+    void *copy "vx_copy"(void *, const void *, size_t) noexcept nogil
 
 # ---------------------------------------------------------------------------------------------------------------------------
 # The row, field by field as columns.ROW has it.
@@ -1003,7 +1009,7 @@ cdef class Walk:
         cdef i64 kind, proto
         cdef int tunnel, depth
         cdef bint whole
-        memset(r, 0, sizeof(Row))
+        clear(r, 0, sizeof(Row))
         r.frame = entry.frame
         r.ts = entry.ts
         r.caplen = entry.caplen
@@ -1036,14 +1042,15 @@ cdef class Walk:
                 self.whole = whole
                 break
             self.headers = &r.inner
-            memset(&r.inner, 0, sizeof(Headers))
+            if depth:  # the first inner headers are clear already
+                clear(&r.inner, 0, sizeof(Headers))
             r.have &= ~(<u64>R_PAYLOAD)
             r.payload_offset = r.payload_len = 0
             if kind == 0:
                 kind = self.ethernet()
         if r.depth == 0:
             self.control()
-            r.inner = r.outer
+            copy(&r.inner, &r.outer, sizeof(Headers))
         if r.stop == NOT_STOPPED and self.claim_layer != L_NONE:
             self.halt(TRUNCATED, <Layer>self.claim_layer, self.claim_offset, self.claim_wanted)
             r.stop_depth = self.claim_depth
