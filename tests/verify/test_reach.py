@@ -45,3 +45,11 @@ def test_an_answer_that_comes_late_is_an_answer() -> None:
             packet.ts += seconds(0.5)
 
     assert not failing(steady("vm1").edit(late).judge("VX-SILENT", "VX-ONEWAY", "VX-RETRY"))
+
+
+def test_a_node_to_which_nobody_answers_is_the_one_that_is_cut_off() -> None:
+    # Its own capture alone: it asks both others, and nothing arrives.
+    scene = steady("vm2").edit(lambda p: not (p.tunnelled and p.outer_dst == VM2))
+    (found,) = failures(scene.judge("VX-ONEWAY"))
+    assert found.nodes == ("sathish-vm2",)
+    assert "which answer others" not in found.message

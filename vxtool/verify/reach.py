@@ -297,9 +297,14 @@ def _dead(found: Matrix) -> _Dead:
         if address not in nodes and asked(asks) >= SILENCE and not any(ask.taken for ask in mine) and not found.of_target.get(address):
             nodes[address] = asks
     senders: dict[Address, list[Ask]] = {}
+    askers = {ask.asker for asks in nodes.values() for ask in asks}
+    if len(nodes) > 1 and len(askers) == 1 and (lonely := next(iter(askers))) is not None:
+        # Several nodes that answer nothing, and only one that asked them: it is the one that is cut off.
+        senders[lonely] = [ask for asks in nodes.values() for ask in asks]
+        nodes = {}
     for address, asks in found.of_asker.items():
         targets = {ask.target for ask in asks}
-        if address in nodes or targets & set(nodes) or len(targets) < 2 or not silent(asks):
+        if address in nodes or address in senders or targets & set(nodes) or len(targets) < 2 or not silent(asks):
             continue
         if all(
             any(other.answered for other in found.of_target.get(target, ()) if other.asker != address) for target in targets if target is not None
@@ -356,8 +361,10 @@ def one_way(case: Case) -> Iterator[Finding]:
         )
     for address, asks in dead.senders.items():
         node = case.node_name(address)
+        targets = {ask.target for ask in asks}
+        others = ", which answer others" if any(ask.answered and ask.target in targets for ask in found.asks) else ""
         yield failed(
-            f"no node answers {node}: {asked(asks):,} requests to {len({ask.target for ask in asks})} nodes, which answer others",
+            f"no node answers {node}: {asked(asks):,} requests to {len(targets)} nodes{others}",
             subject=node,
             nodes=(node,),
             rows=evidence(asks),
@@ -505,6 +512,7 @@ def _spoken(case: Case) -> dict[tuple[int, Address], set[Address]]:
 def _quiet_endpoints(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set[tuple[Address, Address]]]]:
     """An endpoint that answers nobody although its node is reached."""
     ingress = {vni for cluster in case.clusters if cluster.ingress is not None for vni in cluster.ingress.vnis}
+    without_gossip = _without_gossip(case)
     by_endpoint: dict[tuple[int, Address], list[Ask]] = defaultdict(list)
     for ask in asks:
         by_endpoint[ask.vni, ask.dst].append(ask)
@@ -514,17 +522,20 @@ def _quiet_endpoints(case: Case, asks: list[Ask]) -> Iterator[tuple[Finding, set
             continue  # backends of the mesh are vxtool.verify.mesh's to report
         who = _who(case, vni, dst)
         nodes = case.nodes_of(*(ask.target for ask in mine))
+        lost = tuple(name for name in case.nodes_of(*(ask.asker for ask in mine)) if name in without_gossip)
         later = max(ask.last_ns for ask in mine) - min(ask.first_ns for ask in mine)
         yield (
             failed(
                 f"{who} on {', '.join(nodes)} answers none of {asked(mine):,} requests from {len({ask.src for ask in mine})} endpoints "
                 f"within {later / 1e9:.0f} s",
                 subject=who,
-                nodes=nodes,
+                nodes=(*lost, *nodes),
                 rows=evidence(mine),
                 expected="answers",
                 seen="none",
-                hint="The task is paused, hangs or is gone, a firewall in its sandbox drops the requests, or its node has no entry for "
+                hint=_UNHEARD.format(node=lost[0])
+                if lost
+                else "The task is paused, hangs or is gone, a firewall in its sandbox drops the requests, or its node has no entry for "
                 "those who ask.",
                 command=f"docker ps --filter status=paused; docker inspect {end.name if end is not None else dst}  # on {', '.join(nodes)}",
                 invariants=("B7", "B14"),
