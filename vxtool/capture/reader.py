@@ -22,7 +22,7 @@ from vxtool.errors import CaptureError
 
 __all__ = ["Capture", "open_capture", "vantage_of"]
 
-CHUNK = 1 << 19
+CHUNK = 3 << 18
 """Bytes of a buffer: large enough that a read costs nothing, small enough to stay in the cache while it is scanned and walked."""
 
 ROOM = 1 << 16
