@@ -477,11 +477,15 @@ def outer_fragments(case: Case) -> Iterator[Finding]:
         targets, peers = _targets(case, first, address), _targets(case, table["tunnel"] != 0, address)
         one_path = len(targets) == 1 and len(peers) > 1
         hops = {int(value) for value in np.unique(table["outer_ttl"][list(rows)])}
-        itself = hops <= set(INITIAL_TTLS)
+        own = [position for position, vantage in enumerate(case.vantages) if vantage.kind == "node" and vantage.vtep == address]
+        high, low = case.stored(address) if address is not None else (np.uint64(0), np.uint64(0))
+        mine = first & (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
+        left_whole = bool(own) and not bool((mine & np.isin(table["capture"], own)).any())
+        itself = hops <= set(INITIAL_TTLS) and not left_whole
         largest = int(table["wirelen"][list(rows)].max())
         yield failed(
             f"{count:,} VXLAN datagrams from {node}{f' to {case.node_name(targets[0])}' if one_path else ''} travel in fragments, "
-            f"cut by {'the node itself' if itself else 'a router on the way'}",
+            f"cut by {'the node itself' if itself else 'something on the way (they leave the node whole)' if left_whole else 'a router on the way'}",
             subject=f"{address} -> {targets[0]}" if one_path else str(address),
             nodes=case.nodes_of(*targets, address) if one_path else case.nodes_of(address),
             rows=rows,
