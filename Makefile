@@ -51,6 +51,7 @@ fuzz-asan: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/verify.py
 
 notebooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook]'
@@ -58,6 +59,8 @@ notebooks: $(READY)
 
 docs: $(READY)
 	$(BIN)/vxtool columns --markdown > docs/columns.md
+	$(BIN)/vxtool checks --markdown > docs/checks.md
+	$(BIN)/python -m tests.verify.test_faults
 
 captures: $(READY)
 	for script in captures/made/[!_]*.py; do $(BIN)/python $$script || exit 1; done
