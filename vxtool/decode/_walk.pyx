@@ -402,8 +402,8 @@ cdef class Walk:
         cdef i64 kind
         if not self.fits(14, L_ETHERNET):
             return NOTHING
-        self.headers.eth_dst = <u64>self.be48(self.p)
-        self.headers.eth_src = <u64>self.be48(self.p + 6)
+        self.headers.eth_dst = self.be64(self.p) >> 16  # the eight bytes from its first one on
+        self.headers.eth_src = self.be64(self.p + 4) & <u64>0xFFFFFFFFFFFF  # the eight up to its last one
         self.headers.eth_offset = <u32>(self.p - self.base)
         self.headers.have |= H_ETH | H_ETH_DST
         kind = self.be16(self.p + 12)
