@@ -402,6 +402,18 @@ class Case:
         ranked = sorted(by_task.items(), key=lambda item: -item[1])
         return of_task[ranked[0][0]] if len(ranked) < 2 or ranked[1][1] < ranked[0][1] else None
 
+    def has_address(self, name: str, address: Address | None) -> npt.NDArray[np.bool_]:
+        """Rows whose address column ("outer_ip_src", "inner_ip_dst", ...) is this address; None: rows without one."""
+        high, low = self.stored(address) if address is not None else (np.uint64(0), np.uint64(0))
+        found: npt.NDArray[np.bool_] = (self.table[f"{name}_hi"] == high) & (self.table[f"{name}_lo"] == low)
+        return found
+
+    @cached_property
+    def capture_ends(self) -> tuple[int, ...]:
+        """The time of each capture's last frame in ns; 0 for an empty one."""
+        times = self.table["ts"]
+        return tuple(int(times[rows].max()) if len(rows := self.rows_of_capture(i)) else 0 for i in range(len(self.table.captures)))
+
     def rows_of_capture(self, position: int) -> npt.NDArray[np.intp]:
         return np.flatnonzero(self.table["capture"] == position)
 

@@ -382,9 +382,7 @@ def outer_checksum(case: Case) -> Iterator[Finding]:
         remote = np.zeros(len(table), bool)
         for position, vantage in enumerate(case.vantages):
             if vantage.kind == "node" and vantage.vtep is not None:
-                high, low = case.stored(vantage.vtep)
-                own = (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
-                remote |= (table["capture"] == position) & ~own
+                remote |= (table["capture"] == position) & ~case.has_address("outer_ip_src", vantage.vtep)
         for node, address, count, rows in _senders(case, tunnel & remote & ((kinds == PARTIAL) | (kinds == LCO))):
             found = True
             yield failed(
@@ -478,8 +476,7 @@ def outer_fragments(case: Case) -> Iterator[Finding]:
         one_path = len(targets) == 1 and len(peers) > 1
         hops = {int(value) for value in np.unique(table["outer_ttl"][list(rows)])}
         own = [position for position, vantage in enumerate(case.vantages) if vantage.kind == "node" and vantage.vtep == address]
-        high, low = case.stored(address) if address is not None else (np.uint64(0), np.uint64(0))
-        mine = first & (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
+        mine = first & case.has_address("outer_ip_src", address)
         left_whole = bool(own) and not bool((mine & np.isin(table["capture"], own)).any())
         itself = hops <= set(INITIAL_TTLS) and not left_whole
         largest = int(table["wirelen"][list(rows)].max())
@@ -507,9 +504,7 @@ def _targets(case: Case, rows: Mask, sender: Address | None) -> list[Address]:
     table = case.table
     if sender is None:
         return []
-    high, low = case.stored(sender)
-    mine = rows & (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
-    groups = case.group(mine, table["outer_ip_dst_hi"], table["outer_ip_dst_lo"])
+    groups = case.group(rows & case.has_address("outer_ip_src", sender), table["outer_ip_dst_hi"], table["outer_ip_dst_lo"])
     return [address for head in groups.heads.tolist() if (address := case.address("outer_ip_dst", head)) is not None]
 
 
@@ -680,7 +675,7 @@ def _echoes(case: Case, good: dict[tuple[Address, Address], int], lost: dict[tup
     answered: dict[tuple[int, ...], set[int]] = defaultdict(set)
     for v, s, d, i, q, capture in zip(*(table[name][answers].tolist() for name in (*key, "capture")), strict=True):
         answered[v, d, s, i, q].add(capture)
-    ends = _capture_ends(case)
+    ends = case.capture_ends
     at = [vantage.vtep if vantage.kind == "node" else None for vantage in case.vantages]
     heads = case.group(asks, *(table[name] for name in key)).heads
     for row, size, *identity in zip(*(values.tolist() for values in (heads, *(table[name][heads] for name in ("inner_ip_len", *key)))), strict=True):
@@ -736,11 +731,6 @@ def _after(values: npt.NDArray[np.int64], reference: int) -> npt.NDArray[np.int6
     """Sequence numbers as distances from one of them (RFC 9293 section 3.4: they wrap at 2^32)."""
     distance: npt.NDArray[np.int64] = (values.astype(np.int64) - reference + (1 << 31)) % (1 << 32) - (1 << 31)
     return distance
-
-
-def _capture_ends(case: Case) -> list[int]:
-    table = case.table
-    return [int(table["ts"][rows].max()) if len(rows := case.rows_of_capture(i)) else 0 for i in range(len(table.captures))]
 
 
 def _super_frames(case: Case) -> Mask:
@@ -875,10 +865,8 @@ def lengths(case: Case) -> Iterator[Finding]:
             hint="The packets were cut by something that did not say so, or are forged.",
         )
     with_inner = tunnel & ((table["inner_have"] & HEADER_HAVE["eth_dst"]) != 0) & ((table["inner_have"] & HEADER_HAVE["trailer"]) != 0)
-    for g, (node, address, count, rows) in enumerate(_senders(case, with_inner)):
-        del g
-        high, low = case.stored(address) if address is not None else (np.uint64(0), np.uint64(0))
-        mine = with_inner & (table["outer_ip_src_hi"] == high) & (table["outer_ip_src_lo"] == low)
+    for node, address, count, rows in _senders(case, with_inner):
+        mine = with_inner & case.has_address("outer_ip_src", address)
         if count >= 3 and bool((table["inner_trailer"][mine] == 4).all()):
             found = True
             yield failed(

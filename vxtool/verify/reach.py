@@ -7,7 +7,7 @@ explains: an address at the wrong node, a wrong VNI, port or MAC.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -76,10 +76,10 @@ class Matrix:
         return _by((ask for ask in self.asks if ask.answered and ask.taken is False), lambda ask: ask.asker)
 
 
-def _by(asks: Iterable[Ask], key: object) -> dict[Address, list[Ask]]:
+def _by(asks: Iterable[Ask], key: Callable[[Ask], Address | None]) -> dict[Address, list[Ask]]:
     found: dict[Address, list[Ask]] = defaultdict(list)
     for ask in asks:
-        value = key(ask)  # type: ignore[operator]
+        value = key(ask)
         if value is not None:
             found[value].append(ask)
     return found
@@ -102,14 +102,9 @@ def evidence(asks: Iterable[Ask]) -> tuple[int, ...]:
 # -- gathering -----------------------------------------------------------------------------------------------------------------
 
 
-def _ends(case: Case) -> list[int]:
-    times = case.table["ts"]
-    return [int(times[rows].max()) if len(rows := case.rows_of_capture(i)) else 0 for i in range(len(case.table.captures))]
-
-
 def handshakes(case: Case, tunnelled: bool) -> list[Ask]:
     """TCP connections that begin in a capture, each once, whatever captures saw it."""
-    ends = _ends(case)
+    ends = case.capture_ends
     sequence = case.table["tcp_seq"]
     same: dict[tuple[object, ...], list[Connection]] = defaultdict(list)
     for one in case.connections:
@@ -153,7 +148,7 @@ def echoes(case: Case, tunnelled: bool) -> list[Ask]:
     rows = np.flatnonzero(table.have("icmp_echo") & inside & (table["inner_frag"] != 2))
     if not len(rows):
         return []
-    ends = _ends(case)
+    ends = case.capture_ends
     request = np.isin(table["icmp_type"], (8, 128))
     reply = np.isin(table["icmp_type"], (0, 129))
     vni = np.where(table["tunnel"] != 0, table["vni"].astype(np.int64), -1)
@@ -220,8 +215,7 @@ def _explained(case: Case) -> tuple[set[frozenset[Address]], set[tuple[int, Addr
         strange = strange or bool(network is not None and network.subnets and not (network.holds(talk.ip_src) and network.holds(talk.ip_dst)))
         strange = strange or (talk.eth_dst is not None and talk.eth_dst.group)
         strange = strange or _leaving(case, talk, talk.ip_dst) or _leaving(case, talk, talk.ip_src)
-        for way, ip, mac, place in (("src", talk.ip_src, talk.eth_src, talk.outer_src), ("dst", talk.ip_dst, talk.eth_dst, talk.outer_dst)):
-            del way
+        for ip, mac, place in ((talk.ip_src, talk.eth_src, talk.outer_src), (talk.ip_dst, talk.eth_dst, talk.outer_dst)):
             for cluster in talk.clusters:
                 known = cluster.endpoints_by_ip.get((talk.vni, ip), ())
                 homes = {vtep for end in known if (vtep := cluster.vtep_of(end)) is not None}
@@ -676,9 +670,7 @@ def _unanswered_run(asks: list[Ask]) -> int:
 def _gap(case: Case, src: Address, dst: Address, first: int, last: int) -> bool:
     """Whether no frame from one to the other is on the wire in a stretch of time."""
     table = case.table
-    (src_hi, src_lo), (dst_hi, dst_lo) = case.stored(src), case.stored(dst)
-    mine = (table["tunnel"] != 0) & (table["inner_ip_src_lo"] == src_lo) & (table["inner_ip_dst_lo"] == dst_lo)
-    mine &= (table["inner_ip_src_hi"] == src_hi) & (table["inner_ip_dst_hi"] == dst_hi)
+    mine = (table["tunnel"] != 0) & case.has_address("inner_ip_src", src) & case.has_address("inner_ip_dst", dst)
     slack = 50_000_000
     return not bool((mine & (table["ts"] >= first - slack) & (table["ts"] <= last + slack)).any())
 
