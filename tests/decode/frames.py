@@ -135,6 +135,12 @@ ANSWER = DNS(
     ns=[DNSRR(rrname="web", type="NS", rdata="ns.web")],
 )
 
+LOW_ADDRESSES = DNS(
+    qr=1,
+    qd=DNSQR(qname="a"),
+    an=[DNSRR(rrname="a", type="AAAA", rdata=address) for address in ("::", "::1", "::1.0.0.0", "::ffff:1.2.3.4", "64:ff9b::1")],
+)
+
 
 def _vxlan(inner: Packet, *, outer: Packet | None = None, dport: int = 4789, **header: Any) -> Packet:
     header.setdefault("flags", 8)
@@ -210,6 +216,15 @@ _ETHERNET: dict[str, Packet] = {
     "dns pointer onto itself": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\xc0\x0c\0\1\0\1"),
     "dns pointer into the header": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\xc0\x02\0\1\0\1"),
     "dns label of unknown type": Ether(**ETH) / IP(**V4) / UDP(dport=53) / Raw(bytes(QUERY)[:12] + b"\x41a\0\0\1\0\1"),
+    "tcp option longer than the header": Ether(**ETH)
+    / IP(**V4)
+    / TCP(sport=9, dport=10, dataofs=8)
+    / Raw(bytes.fromhex("020405b4 01010101 023f7800".replace(" ", ""))),
+    "tcp option of one byte": Ether(**ETH)
+    / IP(**V4)
+    / TCP(sport=9, dport=10, dataofs=8)
+    / Raw(bytes.fromhex("020405b4 fd01 0204 0102 0000".replace(" ", ""))),
+    "dns answer of low ipv6 addresses": Ether(**ETH) / IP(**V4) / UDP(sport=53, dport=40000) / LOW_ADDRESSES,
     "dns over tcp": Ether(**ETH) / IP(**V4) / TCP(sport=53, dport=40000, flags="PA") / ANSWER,
     "dns over tcp, middle": Ether(**ETH) / IP(**V4) / TCP(sport=53, dport=40000, flags="A") / Raw(b"\xff" * 40),
     "vxlan": _vxlan(_IPINNER),

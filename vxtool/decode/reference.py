@@ -10,6 +10,7 @@ Where scapy misreads a header, the bits are read here by hand, and the place say
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6
 from typing import Any, NamedTuple
 
@@ -309,8 +310,10 @@ class _Reading:
         size = header.dataofs * 4
         if size < 20:
             raise self.stop("malformed", "tcp", at, 20)
-        options = self.header(TCP, "tcp", at, size, end).options
-        self.here.update((("tcp_mss", value) for name, value in options if name == "MSS" and isinstance(value, int)))
+        self.header(TCP, "tcp", at, size, end)
+        mss = _mss(self.frame[at + 20 : at + size])
+        if mss is not None:
+            self.here["tcp_mss"] = mss
         self.carries(6, ip, header.chksum, at, at + size, end)
         if self.is_dns():
             self.dns_over_tcp(at + size, end)
@@ -695,7 +698,7 @@ class _Message:
                 size = 4 if item == "4" else 16
                 word, at = "", at + size
                 if at == end:
-                    word = inet_ntop(AF_INET if item == "4" else AF_INET6, self.data[at - size : at])
+                    word = _ip_text(self.data[at - size : at])
             elif item == "s":
                 strings = []
                 while at < end:
@@ -732,6 +735,32 @@ RDATA = {
     257: "c",
 }
 """What the data of each type is made of: n a name, H and I numbers of two and four bytes, 4 and 6 addresses, s strings to the end, c CAA."""
+
+
+def _mss(options: bytes) -> int | None:
+    """The last maximum segment size among TCP options (RFC 9293 section 3.2).
+
+    scapy: an option longer than what is left is read as if it were shorter, and one that claims fewer than its own two bytes as if it had them;
+    nothing that follows such an option can be known, and receivers stop there.
+    """
+    found = None
+    while options and options[0] != 0:
+        if options[0] == 1:
+            options = options[1:]
+            continue
+        if len(options) < 2 or not 2 <= options[1] <= len(options):
+            break
+        option, options = options[: options[1]], options[options[1] :]
+        if option[0] == 2 and len(option) == 4:
+            found = int.from_bytes(option[2:], "big")
+    return found
+
+
+def _ip_text(packed: bytes) -> str:
+    """An address as RFC 5952 writes it: of the IPv6 ones only ::ffff:0:0/96 ends in dots (section 5); the C library also writes ::/96 so."""
+    if len(packed) == 16 and not any(packed[:12]):
+        return str(IPv6Address(packed))
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
 def _label(label: bytes) -> str:
