@@ -7,13 +7,14 @@ never an exception but a row's `stop` (vxtool.decode) or a `Damage` (vxtool.capt
     ├── UsageError              an option, argument or value that makes no sense
     │   └── FilterError         an expression given to --where that cannot be understood
     ├── CaptureError            a capture that cannot be opened or written at all
+    ├── LabError                a lab that cannot be built, reached or changed: the step that failed, and why
     ├── ExpectationError        an expectation (inspect JSON, YAML, kubectl JSON) of the wrong shape
     └── MissingFeature          a library, a kernel feature or a permission that this machine lacks
 """
 
 from __future__ import annotations
 
-__all__ = ["CaptureError", "ExpectationError", "FilterError", "MissingFeature", "UsageError", "VxtoolError"]
+__all__ = ["CaptureError", "ExpectationError", "FilterError", "LabError", "MissingFeature", "UsageError", "VxtoolError"]
 
 
 class VxtoolError(Exception):
@@ -34,6 +35,10 @@ class CaptureError(VxtoolError):
 
 class ExpectationError(VxtoolError):
     """A statement of what a cluster should be that has the wrong shape."""
+
+
+class LabError(VxtoolError):
+    """A lab that cannot be built, reached or changed."""
 
 
 class MissingFeature(VxtoolError):

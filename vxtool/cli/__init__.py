@@ -19,7 +19,7 @@ import click
 from vxtool import __version__
 from vxtool.errors import VxtoolError
 
-__all__ = ["Program", "main", "vxtool"]
+__all__ = ["Program", "Verb", "Verbs", "main", "vxtool"]
 
 NOTHING_DONE = 2
 INTERRUPTED = 130
@@ -39,28 +39,39 @@ VERBS: Mapping[str, Verb] = {
     "verify": Verb("vxtool.cli.verify", "Judge captures against what the cluster should be; verdicts with the frames that prove them."),
     "trace": Verb("vxtool.cli.trace", "Follow one inner flow through captures of several nodes: where each packet was seen, and where not."),
     "expect": Verb("vxtool.cli.expect", "Show what an expectation says, or draft one from a capture."),
+    "lab": Verb("vxtool.cli.lab", "Build a cluster to look into on this machine: nodes, an underlay, overlay networks as Docker makes them."),
+    "capture": Verb("vxtool.cli.capture", "Capture at nodes, endpoints and links of a lab into one file."),
+    "doctor": Verb("vxtool.cli.doctor", "Tell what this machine can do, what will be missing because of it, and how to get it."),
     "checks": Verb("vxtool.cli.checks", "List the checks of verify, or tell all about one."),
     "columns": Verb("vxtool.cli.columns", "List the columns that --where, --columns and the outputs know."),
     "completion": Verb("vxtool.cli.completion", "Print the completion script of a shell."),
 }
 
 
-class Program(click.Group):
-    """The group of verbs, and the one place where an error becomes a sentence and an exit code."""
+class Verbs(click.Group):
+    """A group whose verbs are imported when they are asked for; `verbs` tells where each one lives."""
+
+    verbs: Mapping[str, Verb] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in self.verbs:
             return None
-        command = importlib.import_module(VERBS[cmd_name].module).command
+        command = importlib.import_module(self.verbs[cmd_name].module).command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.about) for name, verb in VERBS.items()])
+            formatter.write_dl([(name, verb.about) for name, verb in self.verbs.items()])
+
+
+class Program(Verbs):
+    """The outermost group, and the one place where an error becomes a sentence and an exit code."""
+
+    verbs = VERBS
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any) -> NoReturn:
         extra.pop("standalone_mode", None)
