@@ -24,6 +24,7 @@ from .cluster import (
     TaskState,
     Vip,
 )
+from .engine import Engine
 from .locate import locate
 from .names import Name, NameKind, Names
 from .rules import Owner, overlay_mac, overlay_mtu, owner_of
@@ -39,6 +40,7 @@ __all__ = [
     "Endpoint",
     "EndpointKind",
     "EndpointMode",
+    "Engine",
     "Forwarding",
     "Mac",
     "Moment",
