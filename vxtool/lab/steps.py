@@ -38,6 +38,7 @@ __all__ = [
     "DeleteRules",
     "DeleteXfrmPolicy",
     "DeleteXfrmState",
+    "ForgetMac",
     "MoveLink",
     "SetDown",
     "SetMaster",
@@ -128,17 +129,21 @@ class AddVeth:
 
 @dataclass(frozen=True, slots=True)
 class AddBridge:
+    """A bridge. `default_pvid` None: the kernel's own (1); a kernel without VLAN filtering ignores it silently, in netlink as in `ip`."""
+
     namespace: str
     name: str
     mac: Mac | None = None
     mtu: int | None = None
+    default_pvid: int | None = None
 
     def inverse(self) -> Step:
         return DeleteLink(self.namespace, self.name, self)
 
     def commands(self) -> list[str]:
         words = f"link add {self.name}" + (f" mtu {self.mtu}" if self.mtu else "") + (f" address {self.mac}" if self.mac else "")
-        return [_ip(self.namespace, f"{words} type bridge")]
+        pvid = "" if self.default_pvid is None else f" vlan_default_pvid {self.default_pvid}"
+        return [_ip(self.namespace, f"{words} type bridge{pvid}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +429,24 @@ class DeleteFdb:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetMac:
+    """What the bridge has learned of `mac` at this port goes; that it has learned nothing is no failure (libnetwork osl/neigh_linux.go DeleteNeighbor).
+
+    Else frames to an endpoint that has moved here are sent to its old node until it speaks. Learned entries are the kernel's own: no inverse.
+    """
+
+    namespace: str
+    device: str
+    mac: Mac
+
+    def inverse(self) -> None:
+        return None
+
+    def commands(self) -> list[str]:
+        return [f"bridge -n {quote(self.namespace)} fdb del {self.mac} dev {self.device} master 2>/dev/null || true"]
+
+
+@dataclass(frozen=True, slots=True)
 class AddRules:
     """One nftables table, whole: `family` and `table` name it, `body` is what stands between its braces (nft(8) syntax). Loading it is atomic."""
 
@@ -585,6 +608,7 @@ Step = (
     | DeleteNeighbour
     | AddFdb
     | DeleteFdb
+    | ForgetMac
     | AddRules
     | DeleteRules
     | SetQdisc
