@@ -286,19 +286,19 @@ class SetMtu:
 
 @dataclass(frozen=True, slots=True)
 class SetOffload:
-    """Segmentation, receive and checksum offload of a link (ethtool features tso, gso, gro, tx, rx), all on or all off."""
+    """Segmentation, receive and checksum offload of a link (ethtool features), all on or all off. Without `tx` no frame leaves unfinished."""
 
     namespace: str
     name: str
     on: bool
+    features: tuple[str, ...] = ("tx", "rx", "tso", "gso", "gro")
 
     def inverse(self) -> Step:
-        return SetOffload(self.namespace, self.name, not self.on)
+        return SetOffload(self.namespace, self.name, not self.on, self.features)
 
     def commands(self) -> list[str]:
-        word = "on" if self.on else "off"
-        features = " ".join(f"{feature} {word}" for feature in ("tx", "rx", "tso", "gso", "gro"))
-        return [f"ip netns exec {quote(self.namespace)} ethtool -K {self.name} {features}"]
+        words = " ".join(f"{feature} {'on' if self.on else 'off'}" for feature in self.features)
+        return [f"ip netns exec {quote(self.namespace)} ethtool -K {self.name} {words}"]
 
 
 @dataclass(frozen=True, slots=True)
