@@ -430,7 +430,7 @@ class DeleteFdb:
 
 @dataclass(frozen=True, slots=True)
 class ForgetMac:
-    """What the bridge has learned of `mac` at this port goes; that it has learned nothing is no failure (libnetwork osl/neigh_linux.go DeleteNeighbor).
+    """What the bridge has learned of `mac` at this port goes (libnetwork osl/neigh_linux.go DeleteNeighbor); having learned nothing is no failure.
 
     Else frames to an endpoint that has moved here are sent to its old node until it speaks. Learned entries are the kernel's own: no inverse.
     """
