@@ -98,12 +98,14 @@ class SetSysctl:
     key: str
     value: str
     before: str  # the kernel's default, so that the inverse needs no look at the machine
+    optional: bool = False  # a kernel that has no such key (its module is not loaded) needs nothing done
 
     def inverse(self) -> Step:
-        return SetSysctl(self.namespace, self.key, self.before, self.value)
+        return SetSysctl(self.namespace, self.key, self.before, self.value, self.optional)
 
     def commands(self) -> list[str]:
-        return [f"ip netns exec {quote(self.namespace)} sysctl -qw {quote(f'{self.key}={self.value}')}"]
+        flags = "-eqw" if self.optional else "-qw"
+        return [f"ip netns exec {quote(self.namespace)} sysctl {flags} {quote(f'{self.key}={self.value}')}"]
 
 
 @dataclass(frozen=True, slots=True)
