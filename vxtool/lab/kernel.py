@@ -16,7 +16,7 @@ import struct
 import subprocess
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Self
@@ -291,7 +291,7 @@ def _one(places: _Places, step: Step) -> None:
             places.forget(step.namespace)
             namespaces.remove(step.namespace, places.folder)
         case SetSysctl():
-            with places[step.namespace].entered():
+            with places[step.namespace].entered(), suppress(*((FileNotFoundError,) if step.optional else ())):
                 namespaces.sysctl(step.key, step.value)
         case AddTap():
             _add_tap(places[step.namespace], step)
