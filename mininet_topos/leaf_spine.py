@@ -3,8 +3,8 @@
     vxtool lab up leaf_spine,racks=3,spines=2,n=2
     mn --custom mininet_topos/leaf_spine.py --topo leaf_spine,racks=3 --switch lxbr --controller none
 
-Routes are static and one for each rack: what leaves rack a for rack b, and what comes back, goes through the spine of number (a + b) modulo their count,
-plus one. So all spines carry something, both directions of a flow take one way, and the path of a captured frame can be foretold.
+Routes are static and one for each rack: what leaves rack a for rack b, and what comes back, goes through spine (a + b) mod `spines` + 1. So all of
+them carry something, both directions of a flow take one way, and the path of a captured frame can be foretold.
 """
 
 from __future__ import annotations

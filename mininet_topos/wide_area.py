@@ -6,8 +6,8 @@
     mn --custom mininet_topos/wide_area.py --topo wide_area --link tc --switch lxbr --controller none
 
 `delay`, `loss` and `bw` are of each router's link to the provider's switch, so a frame from site to site has them twice. An outer packet of Docker's
-overlay takes up to 1,500 bytes: with a smaller MTU on the way, routers cut it in two, or drop it where it may not be cut. mn shapes with --link tc only,
-and delays only where the kernel has netem; vxtool tells when it cannot.
+overlay takes up to 1,500 bytes: with a smaller MTU on the way, routers cut it in two, or drop it where it may not be cut. mn shapes only with --link
+tc, and delays only where the kernel has netem; vxtool says what it cannot do.
 """
 
 from __future__ import annotations

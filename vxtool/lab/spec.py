@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from os import PathLike, fspath
 
 from vxtool.errors import UsageError
 from vxtool.lab.names import data_path_port as checked_port
@@ -18,7 +19,7 @@ from vxtool.lab.topology import Topology
 from vxtool.lab.topos import load
 from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, EndpointKind, Mac, Network, Node, Subnet, overlay_mac, overlay_mtu
 
-__all__ = ["EndpointWish", "LabSpec", "NetworkWish", "Options", "complete", "from_options"]
+__all__ = ["EndpointWish", "LabSpec", "NetworkWish", "Options", "complete", "from_options", "network_wish", "spread"]
 
 FIRST_VNI = 4097
 """4096 is ingress, which takes 10.0.0.0/24 as well; user networks follow (libnetwork ovmanager.go, swarmkit manager.go)."""
@@ -76,13 +77,13 @@ class EndpointWish:
 
 
 def from_options(
-    topology: str | Topology | None = None,
+    topology: str | PathLike[str] | Topology | None = None,
     *,
-    name: str = "lab",
+    name: str | None = None,
     nodes: int | None = None,
     networks: Sequence[str | NetworkWish] = (),
     endpoints: int | Sequence[EndpointWish] | None = None,
-    data_path_port: int = DATA_PATH_PORT,
+    data_path_port: int | None = None,
     mtu: int | None = None,
     encrypted: bool = False,
     options: Options | None = None,
@@ -90,19 +91,33 @@ def from_options(
     """The lab that `vxtool lab up` builds. With nothing said it is the article's: two nodes, the network web, endpoints web.1 to web.6.
 
     `topology`: `two_racks,n=4`, `my.py,NAME`, or a Topology; `nodes` is its parameter n. `networks`: NAME or NAME=SUBNET. `endpoints`: how many in
-    each network, named NETWORK.1.. and spread over the nodes in turn; 6 unless told. `mtu` (inner) and `encrypted` are for the networks given as text.
-    Raises UsageError, one sentence.
+    each network, named NETWORK.1.. and spread over the nodes in turn; 6 unless told. `mtu` (inner) and `encrypted` are of the networks given as text.
+    A file.yaml says nodes, networks and endpoints by itself. Raises UsageError, one sentence.
     """
-    options = options or Options()
+    if not isinstance(topology, Topology):
+        topology = fspath(topology or "one_segment")
+    if isinstance(topology, str) and topology.endswith((".yaml", ".yml")):
+        from vxtool.lab import labfile  # it reads YAML, which only files need
+
+        told = {
+            "nodes": nodes is not None,
+            "networks": networks,
+            "endpoints": endpoints is not None,
+            "an MTU": mtu is not None,
+            "encryption": encrypted,
+        }
+        for what in (what for what, given in told.items() if given):
+            raise UsageError(f"{what} cannot be given beside {topology}, which has its own say")
+        return labfile.read(topology, name=name, data_path_port=data_path_port, options=options)
     if isinstance(topology, Topology):
         if nodes is not None and nodes != len(topology.nodes):
             raise UsageError(f"the topology {topology.name} has {len(topology.nodes)} nodes, not {nodes}")
     else:
-        topology = load(_with_nodes(topology or "one_segment", nodes))
-    wishes = [wish if isinstance(wish, NetworkWish) else _network_wish(wish, mtu, encrypted) for wish in networks or ("web",)]
+        topology = load(_with_nodes(topology, nodes))
+    wishes = [wish if isinstance(wish, NetworkWish) else network_wish(wish, mtu, encrypted) for wish in networks or ("web",)]
     if endpoints is None or isinstance(endpoints, int):
         endpoints = list(spread([wish.name for wish in wishes], topology, 6 if endpoints is None else endpoints))
-    return complete(name, topology, wishes, endpoints, data_path_port, options)
+    return complete(name or "lab", topology, wishes, endpoints, DATA_PATH_PORT if data_path_port is None else data_path_port, options)
 
 
 def spread(networks: Sequence[str], topology: Topology, count: int) -> Iterator[EndpointWish]:
@@ -126,7 +141,7 @@ def _with_nodes(topology: str, nodes: int | None) -> str:
     return f"{topology},n={nodes}"
 
 
-def _network_wish(text: str, mtu: int | None, encrypted: bool) -> NetworkWish:
+def network_wish(text: str, mtu: int | None = None, encrypted: bool = False) -> NetworkWish:
     """`NAME` or `NAME=SUBNET`"""
     name, given, subnet = text.partition("=")
     try:
@@ -242,7 +257,7 @@ def _network(wish: NetworkWish, network_id: str, subnets: tuple[Subnet, ...], vn
 
 
 def _pools(given: Sequence[IPv4Network]) -> Iterator[IPv4Network]:
-    """What swarm hands out to networks that name no subnet: /24s of 10.0.0.0/8 in turn, but neither ingress's nor one that overlaps a given subnet."""
+    """What swarm hands out to networks that name no subnet: /24s of 10.0.0.0/8 in turn, but not ingress's, and none that overlaps a given one."""
     pools = POOL.subnets(new_prefix=POOL_PREFIX)
     next(pools)
     yield from (pool for pool in pools if not any(pool.overlaps(subnet) for subnet in given))

@@ -6,9 +6,7 @@ Mininet runs it: it is a program, and its author is trusted.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -60,10 +58,11 @@ def load(text: str) -> Topology:
     elif name in names():
         path = FOLDER / f"{name}.py"
     else:
+        from difflib import get_close_matches  # 5 ms that only a mistake costs
+
         near = get_close_matches(name, names(), 1, 0.5)
-        raise UsageError(
-            f"no topology is called {name!r}{f'; did you mean {near[0]}?' if near else ''} (there are {', '.join(names())}; files end in .py)"
-        )
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"no topology is called {name!r}{hint} (there are {', '.join(names())}; a file ends in .py or .yaml)")
     topos = _topos(path)
     if path.parent == FOLDER:
         chosen = name
@@ -95,10 +94,12 @@ def _topos(path: Path) -> Mapping[str, Callable[..., Any]]:
 
 def _build(topo: Callable[..., Any], given: Iterable[str], text: str) -> Any:
     """The Topo with its parameters, in the style of `mn --topo NAME,2,n=4`. What a class says against them is told as it says it."""
+    from inspect import signature
+
     from mininet.util import splitArgs
 
     _, positional, named = splitArgs(",".join(["", *given]))
-    takes = inspect.signature(getattr(topo, "build", topo)).parameters.values()
+    takes = signature(getattr(topo, "build", topo)).parameters.values()
     known = [one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD and one.name != "self"]
     open_ended = any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in takes)
     for name in named:
