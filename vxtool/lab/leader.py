@@ -6,10 +6,10 @@ kernel kills all others in it; with the last of them the mounts go, with the mou
 
     python -m vxtool.lab.leader NAME FOLDER LOCK LISTENER WORD STARTER
 
-The last four are open file descriptors. LOCK is the lab's lock, already taken: it is let go of by ending. LISTENER is the socket of the lab's API, handed
-on to each supervisor, so that questions wait in its queue while one dies and the next one starts. STARTER is a pidfd of the process that starts the
-lab. Through WORD it says `g` when the leader is written down (before that nothing is made), and `k` for "keep the lab when I have gone"; if it ends
-without having said so, the lab ends too.
+The last four are open file descriptors. LOCK is the lab's lock, already taken: it is let go of by ending. LISTENER is the socket of the lab's API,
+handed on to each supervisor, so that questions wait in its queue while one dies and the next starts. STARTER is a pidfd of the process that starts
+the lab. Through WORD it says `g` when the leader is written down (before that nothing is made), and `k` for "keep the lab when I have gone"; if it
+ends without having said so, the lab ends too.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from pathlib import Path
 from vxtool.errors import LabError, MissingFeature, UsageError
 from vxtool.lab import cgroups
 
-__all__ = ["FOLDER", "Running", "alone", "check_name", "end", "find", "folder", "need_root", "running", "started", "sweep"]
+__all__ = ["FOLDER", "Running", "alone", "check_name", "discard", "end", "find", "folder", "need_root", "record", "running", "started", "sweep"]
 
 FOLDER = Path("/run/vxtool")
 """Where labs are written down, unless $VXTOOL_RUN says otherwise (tests do); ask `folder()`."""
@@ -119,7 +119,8 @@ def end(lab: Running) -> None:
     From the moment the wish is written down nothing can stop it: were this process killed, the next vxtool command would do the rest.
     """
     with alone():
-        if _running(lab.folder) == lab:
+        recorded = _recorded(lab.folder)
+        if recorded is not None and recorded[0] == lab.leader:
             (lab.folder / "down").touch()
             _finish(lab.folder)
 
@@ -130,6 +131,12 @@ def sweep() -> list[str]:
         return []
     with alone():
         return [_finish(place) for place in _places() if _over(place)]
+
+
+def discard(place: Path) -> None:
+    """Removes a lab that has not come to live. For whoever makes one, and holds the registry."""
+    cgroups.remove(place / "cgroups")
+    shutil.rmtree(place)
 
 
 def _over(place: Path) -> bool:
@@ -184,6 +191,13 @@ def alone() -> Iterator[Path]:
             lock.unlink()
             home.rmdir()
         os.close(descriptor)
+
+
+def record(place: Path, leader: int) -> None:
+    """Writes down who a lab's leader is, whole or not at all."""
+    written = place / "leader.new"
+    written.write_text(f"{leader} {started(leader)}\n")
+    written.rename(place / "leader")
 
 
 def started(pid: int) -> int | None:

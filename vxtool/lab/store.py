@@ -35,6 +35,7 @@ _WRITTEN: Mapping[type, Callable[[str], Any]] = {
     IPv4Interface: IPv4Interface,
     IPv4Network: IPv4Network,
     IPv6Network: IPv6Network,
+    bytes: bytes.fromhex,
 }
 """What JSON holds as text, as people write it."""
 
@@ -44,6 +45,8 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
+    if kind is bytes:
+        return value.hex()
     if kind in _WRITTEN:
         return str(value)
     if isinstance(value, Enum):
@@ -59,9 +62,9 @@ def plain(value: Any) -> Any:
     return {name: plain(getattr(value, name)) for name in _names(kind)}
 
 
-def revive(kind: type[T], value: Any) -> T:
+def revive(kind: Callable[..., T], value: Any) -> T:
     """The noun that `plain` wrote: `revive(type(x), plain(x)) == x`. UsageError says which field holds what it should not."""
-    revived: T = _reader(kind)(value, kind.__name__.lower())
+    revived: T = _reader(kind)(value, getattr(kind, "__name__", "value").lower())
     return revived
 
 
@@ -119,7 +122,7 @@ def _written(kind: type) -> _Reader:
                 return parse(value)
         except ValueError:
             pass
-        raise _wrong(where, value, f"an {kind.__name__}" if kind is not Mac else "a MAC address")
+        raise _wrong(where, value, {Mac: "a MAC address", bytes: "bytes in hexadecimal"}.get(kind, f"an {kind.__name__}"))
 
     return read
 
