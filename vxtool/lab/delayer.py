@@ -80,9 +80,9 @@ class Relay:
 
 
 class Delayers:
-    """The delayer as its supervisor sees it: told what to carry, started when there is something, started again when it has died.
+    """The delayer as its supervisor sees it: started when there is something to carry, told what, and told again when it has died.
 
-    `fileno()` becomes readable when the delayer has died (it never speaks unasked): call `mend` then.
+    `fileno()` becomes readable when the delayer has died, since it never speaks unasked: call `follow` again then. What was in its queues is lost.
     """
 
     def __init__(self, namespace: str = "switches") -> None:
@@ -114,12 +114,6 @@ class Delayers:
             except (ConnectionError, EOFError):
                 self._forget()
         raise LabError("the delayer ends as soon as it is started; the lab's log says why")
-
-    def mend(self) -> None:
-        """Starts the delayer again after it has died. What was in its queues is lost, as in a cable that is pulled."""
-        self._forget()
-        if self._relays:
-            self.follow(self._relays)
 
     def _find(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX)

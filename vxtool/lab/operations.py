@@ -129,6 +129,7 @@ class State:
     topology: Topology  # each link with the impairment it has now
     cluster: Cluster
     impairments: Mapping[str, Impairment]  # of the links that have one
+    until: Mapping[str, float]  # links that are so only for a while -> when that ends, in seconds since the epoch
     gateways: Mapping[str, IPv4Address]  # NODE:SANDBOX -> its address on the node's docker_gwbridge
 
 
@@ -193,14 +194,19 @@ class World:
         operation = self._impaired.get(link)
         return Impairment() if operation is None else operation.impairment if operation.until is None else operation.then or Impairment()
 
+    def stays(self, link: str) -> None:
+        """What was to end on this link does not."""
+        self._impaired[link] = replace(self._impaired[link], until=None, then=None)
+
     def next_expiry(self) -> float | None:
         return min((operation.until for operation in self._impaired.values() if operation.until is not None), default=None)
 
     def state(self) -> State:
         impairments = self.impairments
+        until = {link: operation.until for link, operation in self._impaired.items() if operation.until is not None}
         links = tuple(replace(link, impairment=impairments.get(link.name, Impairment())) for link in self.spec.topology.links)
         gateways = {f"{node}:{name}": address for (node, name), address in self.plan.gateways.items()}
-        return State(self.spec, replace(self.spec.topology, links=links), self.plan.cluster, impairments, gateways)
+        return State(self.spec, replace(self.spec.topology, links=links), self.plan.cluster, impairments, until, gateways)
 
     def snapshot(self) -> Any:
         return self._spec, self._plan, None if self._plan is None else self._plan.snapshot(), dict(self._impaired)

@@ -95,7 +95,7 @@ class Hands:
             if not entry.done:
                 self._resume(entry)
         if self.store.entries():  # what was begun may have failed
-            self.delayers.follow(self.world.relays())
+            self._carry()
             self.state = self.world.state()
             _log(f"took over a lab of {len(entries)} operations")
 
@@ -108,7 +108,7 @@ class Hands:
             ready, _, _ = select.select(watched, [], [], None if due is None else max(0.0, due - time.time()))
             if delayer in ready:
                 _log("the delayer has died; it is started again")
-                self.delayers.mend()
+                self._carry()
             if self._woken in ready:
                 os.read(self._woken, 1)
                 self._serve(self._questions.get())
@@ -116,7 +116,8 @@ class Hands:
                 try:
                     self._change(operation, uuid4().hex, lambda _: None)
                 except VxtoolError as error:
-                    _log(f"link {operation.link} cannot be made as it was: {error}")
+                    _log(f"link {operation.link} cannot be made as it was, and stays as it is: {error}")
+                    self.world.stays(operation.link)
 
     def _serve(self, question: Question) -> None:
         try:
@@ -147,6 +148,8 @@ class Hands:
         except BaseException:
             self.world.restore(before)
             self.store.forget(key)
+            if isinstance(operation, Impair):
+                self._carry()  # its devices may have gone and come back
             raise
         self.store.finish(key)
         self.state = self.world.state()
@@ -177,7 +180,18 @@ class Hands:
             self._end_programs(steps)
             self.kernel.perform(steps)
         if isinstance(operation, Build | Impair):
+            try:
+                self.delayers.follow(self.world.relays())
+            except VxtoolError:
+                self.kernel.undo(steps)
+                raise
+
+    def _carry(self) -> None:
+        """Tells the delayer what it has to carry anyway; nobody waits for an answer."""
+        try:
             self.delayers.follow(self.world.relays())
+        except VxtoolError as error:
+            _log(f"links that are delayed carry nothing: {error}")
 
     @staticmethod
     def _end_programs(steps: Sequence[Step]) -> None:
