@@ -96,7 +96,7 @@ class ModelNamespace:
     neighbours: dict[tuple[str, IPv4Address], Mac] = field(default_factory=dict)
     fdb: dict[tuple[str, Mac], IPv4Address] = field(default_factory=dict)
     routes: dict[IPv4Network, tuple[IPv4Address | None, str | None]] = field(default_factory=dict)
-    sysctls: dict[str, str] = field(default_factory=dict)
+    sysctls: dict[str, str] = field(default_factory=dict)  # those that are not 0
     rules: dict[tuple[str, str], str] = field(default_factory=dict)
     states: dict[tuple[IPv4Address, IPv4Address, int], bytes] = field(default_factory=dict)
     policies: dict[tuple[IPv4Address, IPv4Address, int], int] = field(default_factory=dict)
@@ -138,11 +138,8 @@ class KernelModel:
                 self._add(name, link, ModelLink("bridge", mtu or 1500, mac, default_pvid=pvid))
             case AddVxlan(name, link, vni, port, mtu, underlay):
                 assert underlay in self.namespaces
-                assert not any(
-                    (other.vni, other.port, other.underlay) == (vni, port, underlay)
-                    for any_ in self.namespaces.values()
-                    for other in any_.links.values()
-                ), "the VNI is in use on this underlay"
+                others = [other for known in self.namespaces.values() for other in known.links.values()]
+                assert all((other.vni, other.port, other.underlay) != (vni, port, underlay) for other in others), "the VNI is in use here"
                 self._add(name, link, ModelLink("vxlan", mtu, vni=vni, port=port, underlay=underlay))
             case DeleteLink(name, link):
                 self._remove(name, link)
@@ -194,8 +191,8 @@ class KernelModel:
             case ForgetMac(_, device, _):
                 assert space.links[device].master is not None
             case SetSysctl(_, key, value, before):
-                assert space.sysctls.get(key, before) == before
-                space.sysctls[key] = value
+                assert space.sysctls.pop(key, "0") == before
+                space.sysctls |= {} if value == "0" else {key: value}
             case AddRules(_, family, table, body):
                 assert (family, table) not in space.rules, "exists"
                 space.rules[family, table] = body

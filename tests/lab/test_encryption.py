@@ -44,7 +44,7 @@ def _plan(nodes: int, *networks: str, keys: Keyring | None = KEYS, port: int = 4
 
 def test_associations_are_those_of_a_real_swarm_in_its_order() -> None:
     # The tags (Lamport times of the keys) are not in the dump: they are looked for.
-    tags = {}
+    tags: dict[str, int] = {}
     for line in REAL.split("\n")[1:-1]:
         source, destination, spi, secret = line.split()
         ends = IPv4Address(f"192.168.68.{source}"), IPv4Address(f"192.168.68.{destination}")
@@ -65,8 +65,9 @@ def test_the_first_peer_costs_three_associations_to_us_one_from_us_and_a_policy(
     by_spi = {spi: tag for tag, spi in tags.items()}
     current = Key(by_spi[0x52B3DBF6], b"0123456789abcdef")
     oldest, following = Key(by_spi[0x356F2A8F], b"fedcba9876543210"), Key(by_spi[0xCCA08001], b"a" * 16)
+    algorithm = "reqid 13681891 mode transport aead 'rfc4106(gcm(aes))'"
     assert commands(encryption.protect("vm1", VM1, VM2, Keyring(oldest, current, following), 4789)) == [
-        f"ip -n vm1 xfrm state add src {source} dst {destination} proto esp spi {spi} reqid 13681891 mode transport aead 'rfc4106(gcm(aes))' 0x{key} 64"
+        f"ip -n vm1 xfrm state add src {source} dst {destination} proto esp spi {spi} {algorithm} 0x{key} 64"
         if key
         else f"ip -n vm1 xfrm policy add src {source}/32 dst {destination}/32 proto udp dport 4789 dir out mark 0xd0c4e3 mask 0xffffffff "
         f"tmpl src {source} dst {destination} proto esp spi {spi} reqid 13681891 mode transport"
