@@ -6,7 +6,6 @@ ones the command itself), and how to leave nothing behind when one is refused. P
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -15,14 +14,15 @@ import shlex
 import struct
 import subprocess
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import groupby
 from pathlib import Path
+from threading import Event, Thread
 from typing import Self
 
 from vxtool.errors import LabError, MissingFeature
-from vxtool.lab import namespaces, netlink, nft
+from vxtool.lab import ethtool, namespaces, netlink, nft
 from vxtool.lab.netlink import Channel, Message
 from vxtool.lab.steps import (
     AddAddress,
@@ -88,20 +88,13 @@ class Kernel:
         needs, or the process the right to it.
         """
         done: list[Step] = []
-        trying: list[Step] = []
         try:
-            with _Places(self._folder) as places:
-                for trying in _groups(steps):
-                    answers = _attempt(places, trying)
-                    done += [step for step, why in zip(trying, answers, strict=True) if why is None]
-                    for step, why in zip(trying, answers, strict=True):
-                        if why is not None:
-                            raise _Refused(step, why)
+            _apart(lambda stop: self._perform(steps, done, stop))
         except _Refused as refused:
             remains = self._take_back(done)
             raise refused.error(len(done), remains) from refused.why
         except BaseException:
-            self._take_back(done + trying)
+            self._take_back(done)
             raise
 
     def undo(self, steps: Sequence[Step]) -> None:
@@ -111,15 +104,66 @@ class Kernel:
         if remains:
             raise LabError(f"cannot be taken back: {'; '.join(remains)}")
 
+    def _perform(self, steps: Sequence[Step], done: list[Step], stop: Event) -> None:
+        """Performs steps until one is refused or somebody says stop; `done` grows by what was performed."""
+        with _Places(self._folder) as places:
+            for group in _groups(steps):
+                if stop.is_set():
+                    return
+                answers = list(zip(group, _attempt(places, group), strict=True))
+                done += [step for step, why in answers if why is None]
+                for step, why in answers:
+                    if why is not None:
+                        raise _Refused(step, why)
+
     def _take_back(self, steps: Sequence[Step]) -> list[str]:
         """What could not be taken back, a sentence each."""
-        remains = []
-        with _Places(self._folder) as places:
-            for group in _groups(_without_the_doomed(inverses(steps))):
-                for step, why in zip(group, _attempt(places, group), strict=True):
-                    if isinstance(why, MissingFeature) or (why is not None and why.errno not in GONE):
-                        remains.append(f"{_command(step)}: {_words(why)}")
+        remains: list[str] = []
+
+        def take_back(stop: Event) -> None:
+            with _Places(self._folder) as places:
+                for group in _groups(_without_the_doomed(inverses(steps))):
+                    for step, why in zip(group, _attempt(places, group), strict=True):
+                        if isinstance(why, MissingFeature) or (why is not None and why.errno not in GONE):
+                            remains.append(f"{_command(step)}: {_words(why)}")
+
+        _apart(take_back)
         return remains
+
+
+def _apart(work: Callable[[Event], None]) -> None:
+    """Runs `work` in a thread of its own and waits for it; what it raises is raised here.
+
+    Handlers of signals raise in the main thread alone: so an interrupt never cuts a step in two, and the caller's thread is never where it is not at
+    home. An interrupt meanwhile sets the event that `work` is given, which ends in its own time; then the interrupt is raised.
+    """
+    begun, stop, finished = Event(), Event(), Event()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        begun.set()
+        try:
+            if not stop.is_set():
+                work(stop)
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            finished.set()
+
+    thread = Thread(target=run, name="vxtool kernel")
+    try:
+        thread.start()
+        finished.wait()  # not join: interrupted, it takes a running thread for ended (CPython issue 90882)
+    except BaseException as error:
+        stop.set()
+        raised = [error]
+    while begun.is_set() and not finished.is_set():
+        with suppress(KeyboardInterrupt):
+            finished.wait()
+    if begun.is_set():
+        thread.join()
+    if raised:
+        raise raised[0]
 
 
 # -- in which order --------------------------------------------------------------------------------------------------------
@@ -296,7 +340,7 @@ def _one(places: _Places, step: Step) -> None:
         case AddTap():
             _add_tap(places[step.namespace], step)
         case SetOffload():
-            _set_offload(places[step.namespace], step)
+            ethtool.set_offload(places[step.namespace].channel, step.name, step.features, step.on)
         case AddRules():
             # `create` refuses a table that exists; without it the rules would be added to somebody else's.
             _load(places[step.namespace], f"create table {step.family} {step.table}\ntable {step.family} {step.table} {{\n{step.body}\n}}\n")
@@ -382,30 +426,6 @@ def _add_tap(place: _Place, step: AddTap) -> None:
             fcntl.ioctl(tun, _TUNSETPERSIST, 1)
     except FileNotFoundError:
         raise MissingFeature("this kernel has no TAP devices (CONFIG_TUN: modprobe tun), or /dev/net/tun is not there") from None
-
-
-# <linux/ethtool.h>: feature -> the commands that read and write it. The old calls, one feature each, that every kernel knows.
-_SIOCETHTOOL = 0x8946
-_OFFLOADS = {"tx": (0x16, 0x17), "rx": (0x14, 0x15), "tso": (0x1E, 0x1F), "gso": (0x23, 0x24), "gro": (0x2B, 0x2C)}
-
-
-def _set_offload(place: _Place, step: SetOffload) -> None:
-    """Each feature that the device can change; one that stays on although it is to be off is an error."""
-    for feature in step.features:
-        read, write = _OFFLOADS[feature]
-        try:
-            _ethtool(place, step.name, write, step.on)
-        except OSError as why:
-            if why.errno != errno.EOPNOTSUPP:
-                raise
-        if not step.on and _ethtool(place, step.name, read):
-            raise OSError(errno.EOPNOTSUPP, f"{feature} of {step.name} stays on")
-
-
-def _ethtool(place: _Place, device: str, command: int, value: int = 0) -> int:
-    asked = (ctypes.c_uint32 * 2)(command, value)
-    place.channel.ioctl(_SIOCETHTOOL, struct.pack("15sxP16x", device.encode(), ctypes.addressof(asked)))
-    return asked[1]
 
 
 def _load(place: _Place, text: str) -> None:

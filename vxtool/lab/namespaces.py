@@ -135,7 +135,8 @@ def inside(namespace: str | Path | int) -> _Elsewhere:
     """`with inside(path_or_fd):` the calling thread is in that network namespace, and afterwards where it was, whatever happens.
 
     Sockets stay where they were opened. Other threads do not move, child processes started meanwhile do. FileNotFoundError when there is no such
-    namespace, OSError when it may not be entered.
+    namespace, OSError when it may not be entered. Python may raise an interrupt (Ctrl-C) on the way out, before anything can be done about it: a
+    process that is to go on after one enters namespaces in a thread that is not its main one.
     """
     return _Elsewhere(lambda: _enter(namespace))
 

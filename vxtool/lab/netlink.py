@@ -96,8 +96,8 @@ def _text(kind: int, text: str) -> bytes:
     return _attribute(kind, text.encode() + b"\0")
 
 
-def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: int | None = None) -> bytes:
-    """What any new link is told: name, MTU (bytes of an IP packet), MAC address, and the open file of the namespace it is made in."""
+def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: int | None = None, queue: int | None = None) -> bytes:
+    """What any new link is told: name, MTU (bytes of an IP packet), MAC address, the open file of the namespace it is made in, transmit queue length."""
     attributes = [_text(_IFLA_IFNAME, name)]
     if mtu is not None:
         attributes.append(_number(_IFLA_MTU, mtu))
@@ -105,6 +105,8 @@ def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: 
         attributes.append(_attribute(_IFLA_ADDRESS, mac.value.to_bytes(6, "big")))
     if namespace is not None:
         attributes.append(_number(_IFLA_NET_NS_FD, namespace))
+    if queue is not None:
+        attributes.append(_number(_IFLA_TXQLEN, queue))
     return b"".join(attributes)
 
 
@@ -116,9 +118,10 @@ class Veth:
     mtu: int | None = None
     mac: Mac | None = None
     namespace: int | None = None
+    queue: int | None = None
 
     def info(self) -> bytes:
-        return _nested(_VETH_INFO_PEER, _LINK.pack(0, 0, 0, 0, 0) + _link(self.name, self.mtu, self.mac, self.namespace))
+        return _nested(_VETH_INFO_PEER, _LINK.pack(0, 0, 0, 0, 0) + _link(self.name, self.mtu, self.mac, self.namespace, self.queue))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +288,7 @@ class Channel:
         self._socket.close()
 
     def ioctl(self, request: int, argument: bytes) -> bytes:
-        """Any ioctl that a socket knows, in the namespace of this one."""
+        """Any ioctl that a socket knows, in the namespace of this one; the argument as the kernel left it."""
         return fcntl.ioctl(self._socket, request, argument)
 
     def index(self, device: str) -> int:

@@ -110,7 +110,10 @@ class SetSysctl:
 
 @dataclass(frozen=True, slots=True)
 class AddVeth:
-    """A veth pair, each end made in its own namespace under its final name. `mac` and `peer_mac` None: the kernel draws one."""
+    """A veth pair, each end made in its own namespace under its final name. `mac` and `peer_mac` None: the kernel draws one.
+
+    `queue`: transmit queue length, which only a queueing discipline looks at; `ip` and the kernel give 1000, libnetwork leaves 0.
+    """
 
     namespace: str
     name: str
@@ -119,31 +122,36 @@ class AddVeth:
     mtu: int = 1500
     mac: Mac | None = None
     peer_mac: Mac | None = None
+    queue: int = 1000
 
     def inverse(self) -> Step:
         return DeleteLink(self.namespace, self.name, self)
 
     def commands(self) -> list[str]:
-        near = f"link add {self.name} mtu {self.mtu}" + (f" address {self.mac}" if self.mac else "")
-        far = f"peer name {self.peer} mtu {self.mtu}" + (f" address {self.peer_mac}" if self.peer_mac else "")
+        queue = "" if self.queue == 1000 else f" txqueuelen {self.queue}"
+        near = f"link add {self.name} mtu {self.mtu}{queue}" + (f" address {self.mac}" if self.mac else "")
+        far = f"peer name {self.peer} mtu {self.mtu}{queue}" + (f" address {self.peer_mac}" if self.peer_mac else "")
         return [_ip(self.namespace, f"{near} type veth {far} netns {quote(self.peer_namespace)}")]
 
 
 @dataclass(frozen=True, slots=True)
 class AddBridge:
-    """A bridge. `default_pvid` None: the kernel's own (1); a kernel without VLAN filtering ignores it silently, in netlink as in `ip`."""
+    """A bridge. `default_pvid` None: the kernel's own (1); a kernel without VLAN filtering ignores it silently, in netlink as in `ip`. `queue`: as of
+    a veth."""
 
     namespace: str
     name: str
     mac: Mac | None = None
     mtu: int | None = None
     default_pvid: int | None = None
+    queue: int = 1000
 
     def inverse(self) -> Step:
         return DeleteLink(self.namespace, self.name, self)
 
     def commands(self) -> list[str]:
         words = f"link add {self.name}" + (f" mtu {self.mtu}" if self.mtu else "") + (f" address {self.mac}" if self.mac else "")
+        words += "" if self.queue == 1000 else f" txqueuelen {self.queue}"
         pvid = "" if self.default_pvid is None else f" vlan_default_pvid {self.default_pvid}"
         return [_ip(self.namespace, f"{words} type bridge{pvid}")]
 
@@ -165,7 +173,7 @@ class AddTap:
 
 @dataclass(frozen=True, slots=True)
 class AddVxlan:
-    """A VXLAN device as the overlay driver makes it: learning, proxy, l2miss, l3miss, no remote, no group (libnetwork
+    """A VXLAN device as the overlay driver makes it: learning, proxy, l2miss, l3miss, no remote, no group, transmit queue length 0 (libnetwork
     drivers/overlay/ov_utils.go createVxlan).
 
     `underlay` is the namespace its UDP socket stays in. When it is another one than `namespace`, the device is made through netlink's link-netns:
@@ -183,7 +191,7 @@ class AddVxlan:
         return DeleteLink(self.namespace, self.name, self)
 
     def commands(self) -> list[str]:
-        made = f"link add {self.name} mtu {self.mtu} type vxlan id {self.vni} dstport {self.port} learning proxy l2miss l3miss"
+        made = f"link add {self.name} mtu {self.mtu} txqueuelen 0 type vxlan id {self.vni} dstport {self.port} learning proxy l2miss l3miss"
         if self.namespace == self.underlay:
             return [_ip(self.namespace, made)]
         return [_ip(self.underlay, made), _ip(self.underlay, f"link set {self.name} netns {quote(self.namespace)}")]
@@ -288,12 +296,15 @@ class SetMtu:
 
 @dataclass(frozen=True, slots=True)
 class SetOffload:
-    """Segmentation, receive and checksum offload of a link (ethtool features), all on or all off. Without `tx` no frame leaves unfinished."""
+    """Checksum and segmentation offload of a link (ethtool features), all on or all off. Without `tx` no frame leaves unfinished.
+
+    `gro` is not among them unless named: a veth has it off from the start, and the inverse would turn it on.
+    """
 
     namespace: str
     name: str
     on: bool
-    features: tuple[str, ...] = ("tx", "rx", "tso", "gso", "gro")
+    features: tuple[str, ...] = ("tx", "rx", "tso", "gso")
 
     def inverse(self) -> Step:
         return SetOffload(self.namespace, self.name, not self.on, self.features)
