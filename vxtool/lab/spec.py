@@ -99,15 +99,9 @@ def from_options(
     if isinstance(topology, str) and topology.endswith((".yaml", ".yml")):
         from vxtool.lab import labfile  # it reads YAML, which only files need
 
-        told = {
-            "nodes": nodes is not None,
-            "networks": networks,
-            "endpoints": endpoints is not None,
-            "an MTU": mtu is not None,
-            "encryption": encrypted,
-        }
-        for what in (what for what, given in told.items() if given):
-            raise UsageError(f"{what} cannot be given beside {topology}, which has its own say")
+        told = {"nodes": nodes, "networks": networks or None, "endpoints": endpoints, "an MTU": mtu, "encryption": encrypted or None}
+        for what in (what for what, given in told.items() if given is not None):
+            raise UsageError(f"{what} cannot be given beside {topology}, which says it itself")
         return labfile.read(topology, name=name, data_path_port=data_path_port, options=options)
     if isinstance(topology, Topology):
         if nodes is not None and nodes != len(topology.nodes):
@@ -214,7 +208,7 @@ def _networks(lab: str, wishes: Sequence[NetworkWish], topology: Topology, optio
     pools = _pools([subnet.prefix for wish in wishes for subnet in wish.subnets if isinstance(subnet.prefix, IPv4Network)])
     made = []
     for wish in wishes:
-        subnets = tuple(_gateway(wish.name, subnet) for subnet in wish.subnets or (Subnet(next(pools)),))
+        subnets = tuple(_gateway(wish.name, subnet) for subnet in wish.subnets or (_drawn(wish.name, pools),))
         if wish.vnis and len(wish.vnis) != len(subnets):
             raise UsageError(f"the network {wish.name} has {len(subnets)} subnets and {len(wish.vnis)} VNIs: each subnet has its own")
         network_id = wish.id or identity(lab, "network", wish.name)
@@ -261,6 +255,12 @@ def _pools(given: Sequence[IPv4Network]) -> Iterator[IPv4Network]:
     pools = POOL.subnets(new_prefix=POOL_PREFIX)
     next(pools)
     yield from (pool for pool in pools if not any(pool.overlaps(subnet) for subnet in given))
+
+
+def _drawn(network: str, pools: Iterator[IPv4Network]) -> Subnet:
+    for pool in pools:
+        return Subnet(pool)
+    raise UsageError(f"there is no subnet left for the network {network} in {POOL}: say one, as {network}=192.168.0.0/24")
 
 
 def _gateway(network: str, subnet: Subnet) -> Subnet:
