@@ -4,6 +4,7 @@
     vxtool.iter_frames("node1.pcap")    the same in batches of NumPy rows, any size in bounded memory
     vxtool.reference("node1.pcap")      the same rows read through scapy, to check the first two
     vxtool.verify("node1.pcap", cluster)   verdicts about captures, with the frames that prove them
+    with vxtool.Lab() as lab: ...       a cluster of one's own on this machine, for as long as the block
 
 Everything is imported when it is first asked for: `import vxtool` loads nothing.
 """
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from vxtool.api import decode as decode
     from vxtool.api import iter_frames as iter_frames
     from vxtool.api import reference as reference
+    from vxtool.lab.lab import Lab as Lab
     from vxtool.verification import verify as verify
 
-__all__ = ["__version__", "decode", "iter_frames", "reference", "verify"]
+__all__ = ["Lab", "__version__", "decode", "iter_frames", "reference", "verify"]
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> Any:
         from vxtool import api
 
         return getattr(api, name)
+    if name == "Lab":
+        from vxtool.lab.lab import Lab
+
+        return Lab
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
@@ -26,7 +27,7 @@ from vxtool.lab.registry import Running
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, from_options
 from vxtool.lab.store import plain, revive
 from vxtool.lab.topology import Impairment, Topology, parse_delay, parse_loss, parse_rate
-from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, Network
+from vxtool.model import Cluster, Endpoint, Network
 
 if TYPE_CHECKING:
     from vxtool.lab.places import Place
@@ -56,7 +57,7 @@ class Lab:
         nodes: int | None = None,
         networks: Sequence[str | NetworkWish] = (),
         endpoints: int | Sequence[EndpointWish] | None = None,
-        data_path_port: int = DATA_PATH_PORT,
+        data_path_port: int | None = None,
         mtu: int | None = None,
         encrypted: bool = False,
         like_docker: bool = False,
@@ -64,17 +65,21 @@ class Lab:
         mtu_from_underlay: bool = False,
         spec: LabSpec | None = None,
     ) -> None:
-        self.spec = spec or from_options(
-            os.fspath(topology) if isinstance(topology, os.PathLike) else topology,
-            name=name or f"python-{os.getpid()}-{next(_number)}",
-            nodes=nodes,
-            networks=networks,
-            endpoints=endpoints,
-            data_path_port=data_path_port,
-            mtu=mtu,
-            encrypted=encrypted,
-            options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
-        )
+        if spec is None:
+            spec = from_options(
+                topology,
+                name=name,
+                nodes=nodes,
+                networks=networks,
+                endpoints=endpoints,
+                data_path_port=data_path_port,
+                mtu=mtu,
+                encrypted=encrypted,
+                options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
+            )
+            if name is None:  # so that several can be at once; ids come of the name before, and are the same each time
+                spec = replace(spec, name=f"{spec.name}-{os.getpid()}-{next(_number)}")
+        self.spec = spec
         self._running: Running | None = None
         self._leader: subprocess.Popen[bytes] | None = None
         self._word = -1
@@ -152,7 +157,7 @@ class Lab:
             log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             descriptors += [lock, log]
             fcntl.flock(lock, fcntl.LOCK_EX)
-            groups = cgroups.prepare(place.name, place / "cgroups")
+            groups = cgroups.prepare(registry.group_name(place), place / "cgroups")
             reader, self._word = os.pipe()
             descriptors += [listener := client.listen(place).detach(), reader, starter := os.pidfd_open(os.getpid())]
             self._leader = _process_one(place, (lock, listener, reader, starter), log)

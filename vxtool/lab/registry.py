@@ -193,6 +193,11 @@ def alone() -> Iterator[Path]:
         os.close(descriptor)
 
 
+def group_name(place: Path) -> str:
+    """What the lab's control groups are called: as the lab; in another registry than the machine's with that one's number, so that none is shared."""
+    return place.name if place.parent == FOLDER else f"{place.name}@{place.parent.stat().st_ino}"
+
+
 def record(place: Path, leader: int) -> None:
     """Writes down who a lab's leader is, whole or not at all."""
     written = place / "leader.new"
