@@ -31,22 +31,23 @@ class LeafSpine(Topo):  # type: ignore[misc]
 
     def build(self, racks: int = 2, spines: int = 2, n: int = 2, nodes: str | Sequence[str] | None = None, name: str = "vm", mtu: int = 1500) -> None:
         entries = nodes.split("+") if isinstance(nodes, str) else list(nodes or (f"{name}{i}" for i in range(1, racks * n + 1)))
-        if not 1 <= racks <= 250 or not 1 <= spines <= 250:
-            raise ValueError("from 1 to 250 racks and spines are possible")
+        if not 1 <= racks <= 250 or not 1 <= spines <= 60:
+            raise ValueError("from 1 to 250 racks and from 1 to 60 spines are possible")
         if not 1 <= len(entries) <= racks * min(n, 240):
             raise ValueError(f"{len(entries)} nodes do not fit into {racks} racks of at most {min(n, 240)}")
 
-        def fabric(leaf: int, spine: int, end: int) -> str:
+        def link(leaf: int, spine: int, end: int) -> str:
             """The address of an end (1 leaf, 2 spine) of the link between the two."""
-            number = 4 * ((leaf - 1) * spines + spine - 1) + end
-            return f"10.{252 + number // 65536}.{number // 256 % 256}.{number % 256}"
+            return f"10.252.{leaf}.{4 * (spine - 1) + end}"
 
-        for leaf in range(1, racks + 1):
-            routes = []
-            for other in range(1, racks + 1):
-                if other != leaf:
-                    spine = (leaf + other) % spines + 1
-                    routes.append(f"10.10.{other}.0/24 via {fabric(leaf, spine, 2)}")
+        def behind(leaf: int, via: str) -> list[str]:
+            """To a rack, and to the links above it."""
+            return [f"10.10.{leaf}.0/24 via {via}", f"10.252.{leaf}.0/24 via {via}"]
+
+        every_leaf, every_spine = range(1, racks + 1), range(1, spines + 1)
+        for leaf in every_leaf:
+            ways = {other: (leaf + other) % spines + 1 for other in every_leaf if other != leaf}
+            routes = [route for other, spine in ways.items() for route in behind(other, link(leaf, spine, 2))]
             self.addHost(f"leaf{leaf}", cls=LinuxRouter, ip=f"10.10.{leaf}.1/24", routes=routes)
             switch = self.addSwitch(f"s{leaf}")
             self.addLink(f"leaf{leaf}", switch, intfName1="eth0", mtu=mtu)
@@ -54,19 +55,13 @@ class LeafSpine(Topo):  # type: ignore[misc]
                 node, _, address = entry.partition("@")
                 self.addHost(node, ip=address or f"10.10.{leaf}.{11 + i}/24", defaultRoute=f"via 10.10.{leaf}.1")
                 self.addLink(node, switch, intfName1="eth0", mtu=mtu)
-        for spine in range(1, spines + 1):
-            routes = [f"10.10.{leaf}.0/24 via {fabric(leaf, spine, 1)}" for leaf in range(1, racks + 1)]
-            self.addHost(f"spine{spine}", cls=LinuxRouter, ip=f"{fabric(1, spine, 2)}/30", routes=routes)
-            for leaf in range(1, racks + 1):
-                self.addLink(
-                    f"leaf{leaf}",
-                    f"spine{spine}",
-                    intfName1=f"eth{spine}",
-                    intfName2=f"eth{leaf - 1}",
-                    params1={"ip": f"{fabric(leaf, spine, 1)}/30"},
-                    params2={"ip": f"{fabric(leaf, spine, 2)}/30"},
-                    mtu=mtu,
-                )
+        for spine in every_spine:
+            routes = [route for leaf in every_leaf for route in behind(leaf, link(leaf, spine, 1))]
+            self.addHost(f"spine{spine}", cls=LinuxRouter, ip=f"{link(1, spine, 2)}/30", routes=routes)
+            for leaf in every_leaf:
+                ends = {"intfName1": f"eth{spine}", "params1": {"ip": f"{link(leaf, spine, 1)}/30"}}
+                ends |= {"intfName2": f"eth{leaf - 1}", "params2": {"ip": f"{link(leaf, spine, 2)}/30"}}
+                self.addLink(f"leaf{leaf}", f"spine{spine}", mtu=mtu, **ends)
 
 
 topos = {"leaf_spine": LeafSpine}
