@@ -96,7 +96,7 @@ def rules(node: str, vni: int, port: int) -> AddRules:
     frame = f"udp dport {port} @th,96,24 0x{vni:06x}"
     output = f"chain output {{ type route hook output priority mangle; {frame} meta mark set 0x{MARK:08x}; }}"
     arriving = f"chain input {{ type filter hook input priority filter; {frame} meta ipsec missing drop; }}"
-    return AddRules(node, "ip", f"encrypted-{vni:06x}", f"{output} {arriving}")
+    return AddRules(node, "ip", f"encrypted-{vni:06x}", f"{output}; {arriving};")
 
 
 def _association(node: str, source: IPv4Address, destination: IPv4Address, key: Key) -> AddXfrmState:
