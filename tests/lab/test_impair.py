@@ -8,7 +8,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import product
 
 import pytest
+from click.testing import CliRunner
 
+from vxtool.cli import vxtool
 from vxtool.errors import MissingFeature, UsageError
 from vxtool.lab.impair import Features, as_words, delay_text, plan, rate_text, relays
 from vxtool.lab.steps import AddRules, AddTap, DeleteRoute, SetDown, SetNoMaster, SetOffload, SetQdisc, Step, commands
@@ -251,3 +253,22 @@ def test_rates_and_delays_are_read_back_as_they_are_told() -> None:
 
     assert [parse_rate(rate_text(rate)) for rate in (1000, 999_999, 10**7, 10**9)] == [1000, 999_999, 10**7, 10**9]
     assert [parse_delay(delay_text(delay)) for delay in (0.001, 0.5, 20, 1500)] == [0.001, 0.5, 20, 1500]
+
+
+REFUSED = {
+    "--loss 1%": "which link? name one or more, or say --all",
+    "vm1-s1 --all --clear": "--all is every link",
+    "vm1-s1 --for 3s": "--for wants to know what is to be wrong",
+    "vm1-s1 --down --for 0s": "--for '0s' is not a time: one like 30s, 5m or 2h",
+    "vm1-s1 --down --for soon": "--for 'soon' is not a time",
+    "vm1-s1 --delay 20": "'20' is not a delay: one like 20ms",
+    "vm1-s1 --rate 10": "'10' is not a rate: one like 10mbit",
+    "vm1-s1 --loss 101%": "'101%' is not a share of frames",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_wish_that_makes_no_sense_is_refused_before_a_lab_is_looked_for(arguments: str) -> None:
+    done = CliRunner().invoke(vxtool, ["lab", "impair", *arguments.split()])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert REFUSED[arguments] in done.stderr
