@@ -1,6 +1,6 @@
 """A leaf-spine fabric: a subnet for each rack, a leaf router above it, and every leaf joined with every spine.
 
-    vxtool lab up leaf_spine,racks=3,spines=2,n=2
+    vxtool lab up leaf_spine,racks=3,spines=2,n=6
     mn --custom mininet_topos/leaf_spine.py --topo leaf_spine,racks=3 --switch lxbr --controller none
 
 Routes are static and one for each rack: what leaves rack a for rack b, and what comes back, goes through spine (a + b) mod `spines` + 1. So all of
@@ -27,14 +27,14 @@ class LinuxRouter(Node):  # type: ignore[misc]
 
 
 class LeafSpine(Topo):  # type: ignore[misc]
-    """`n` nodes in each of `racks` racks. `nodes`: their names, rack by rack, each with @ADDRESS/LENGTH where it should not have the next one."""
+    """`n` nodes, spread over the racks. `nodes`: their names, rack by rack, each with @ADDRESS/LENGTH where it should not have the next one."""
 
-    def build(self, racks: int = 2, spines: int = 2, n: int = 2, nodes: str | Sequence[str] | None = None, name: str = "vm", mtu: int = 1500) -> None:
-        entries = nodes.split("+") if isinstance(nodes, str) else list(nodes or (f"{name}{i}" for i in range(1, racks * n + 1)))
+    def build(self, n: int = 4, racks: int = 2, spines: int = 2, nodes: str | Sequence[str] | None = None, name: str = "vm", mtu: int = 1500) -> None:
+        entries = nodes.split("+") if isinstance(nodes, str) else list(nodes or (f"{name}{i}" for i in range(1, n + 1)))
         if not 1 <= racks <= 250 or not 1 <= spines <= 60:
             raise ValueError("from 1 to 250 racks and from 1 to 60 spines are possible")
-        if not 1 <= len(entries) <= racks * min(n, 240):
-            raise ValueError(f"{len(entries)} nodes do not fit into {racks} racks of at most {min(n, 240)}")
+        if not 1 <= len(entries) <= racks * 240:
+            raise ValueError(f"{len(entries)} nodes do not fit into {racks} racks of at most 240")
 
         def link(leaf: int, spine: int, end: int) -> str:
             """The address of an end (1 leaf, 2 spine) of the link between the two."""
@@ -51,7 +51,7 @@ class LeafSpine(Topo):  # type: ignore[misc]
             self.addHost(f"leaf{leaf}", cls=LinuxRouter, ip=f"10.10.{leaf}.1/24", routes=routes)
             switch = self.addSwitch(f"s{leaf}")
             self.addLink(f"leaf{leaf}", switch, intfName1="eth0", mtu=mtu)
-            for i, entry in enumerate(entries[(leaf - 1) * n : leaf * n]):
+            for i, entry in enumerate(entries[(leaf - 1) * len(entries) // racks : leaf * len(entries) // racks]):
                 node, _, address = entry.partition("@")
                 self.addHost(node, ip=address or f"10.10.{leaf}.{11 + i}/24", defaultRoute=f"via 10.10.{leaf}.1")
                 self.addLink(node, switch, intfName1="eth0", mtu=mtu)

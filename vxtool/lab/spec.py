@@ -108,6 +108,8 @@ def from_options(
             raise UsageError(f"the topology {topology.name} has {len(topology.nodes)} nodes, not {nodes}")
     else:
         topology = load(_with_nodes(topology, nodes))
+        if nodes is not None and nodes != len(topology.nodes):
+            raise UsageError(f"the topology {topology.name} has {len(topology.nodes)} nodes with n={nodes}, not {nodes}: its n means something else")
     wishes = [wish if isinstance(wish, NetworkWish) else network_wish(wish, mtu, encrypted) for wish in networks or ("web",)]
     if endpoints is None or isinstance(endpoints, int):
         endpoints = list(spread([wish.name for wish in wishes], topology, 6 if endpoints is None else endpoints))
