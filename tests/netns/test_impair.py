@@ -462,3 +462,30 @@ def test_links_of_a_lab_are_impaired_by_name_and_restored_by_the_lab_itself(tmp_
         assert vxtool_lab_impair(near.name, "--clear", "--loss", "100%") == f"{near.name}: loss 100%\n"
         assert vxtool_lab_impair(near.name, far.name, "--clear", "--show").count(" up ") == 2
         assert min(times()) < round_trip
+
+
+# -- with netem (make test-vm) ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.vm
+def test_where_the_kernel_has_netem_it_delays_and_no_delayer_runs(world: Any) -> None:
+    assert impair.features().netem
+    lab = Lab(world, SEGMENT)
+    before = lab.dump()
+    assert lab.impair("vm1-s1", Impairment(delay_ms=20, rate=20_000_000)) == {}
+    assert lab.delayers.fileno() == -1
+    assert min(lab.ping(5, 0.1, wait=2)) >= 40
+    rate, whole = stream("vm1", "vm2", lab.address("vm2"), 1.0)
+    assert whole
+    assert rate < 21
+    lab.impair("vm1-s1", Impairment(delay_ms=20, loss=100))
+    assert lab.ping(3, 0.1, wait=0.2) == []
+    lab.impair("vm1-s1", PLAIN)
+    assert lab.dump() == before
+
+
+@pytest.mark.vm
+def test_where_the_kernel_has_netem_two_routers_can_be_apart(world: Any) -> None:
+    lab = Lab(world, ROUTERS)
+    lab.impair("r1-r2", Impairment(delay_ms=20))
+    assert min(lab.ping(3, 0.1, wait=2)) >= 40

@@ -196,9 +196,7 @@ class _Way:
     def read(self) -> bool:
         """Takes what has come, a batch at most. False when the device is gone."""
         take, queue = self.take, self.queue
-        due = monotonic_ns() + self.delay_ns
-        if queue and queue[-1][0] > due:
-            due = queue[-1][0]
+        due = monotonic_ns() + self.delay_ns  # after a delay has become shorter, earlier than what is before it: it waits all the same
         for _ in range(BATCH):
             try:
                 frame = take()
