@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
+
 from vxtool.lab import namespaces
 from vxtool.lab.kernel import Kernel
 
@@ -84,7 +85,9 @@ def run_in_a_world(function: Callable[..., Any], /, *arguments: Any, **named: An
     _, status = os.waitpid(child, 0)
     if not told:
         raise RuntimeError(f"the test's process ended without a word, exit code {os.waitstatus_to_exitcode(status)}")
-    result, error = pickle.loads(told)
+    result, error, skipped = pickle.loads(told)
+    if skipped is not None:
+        pytest.skip(skipped)
     if error is not None:
         raise error
     return result
@@ -108,15 +111,17 @@ def _child(telling: int, work: Callable[[], Any]) -> NoReturn:
 def _first(telling: int, work: Callable[[], Any]) -> NoReturn:
     try:
         _die_with_parent()
-        result, error = None, None
+        result, error, skipped = None, None, None
         try:
             namespaces.private_world()
             namespaces.mount("proc", "/proc", "proc")
             result = work()
+        except pytest.skip.Exception as raised:
+            skipped = str(raised)
         except BaseException as raised:
             error = _portable(raised)
         with open(telling, "wb") as pipe:
-            pickle.dump((result, error), pipe)
+            pickle.dump((result, error, skipped), pipe)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -132,8 +137,7 @@ def _portable(error: BaseException) -> BaseException:
         sent: BaseException = pickle.loads(pickle.dumps(error))
     except Exception:
         sent = RuntimeError(f"{type(error).__name__}: {error}")
-    if not isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
-        sent.add_note(text)
+    sent.add_note(text)
     return sent
 
 

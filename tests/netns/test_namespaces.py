@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from vxtool.lab import namespaces
 from vxtool.lab.namespaces import NETNS, inside
 from vxtool.lab.steps import AddBridge, AddNamespace, AddVeth, AddVxlan, SetUp

@@ -352,11 +352,11 @@ def _one(places: _Places, step: Step) -> None:
             # Sent where its socket is to be, made where it is to be.
             there = None if step.namespace == step.underlay else places[step.namespace].fd
             made = netlink.Vxlan(step.vni, step.port)
-            places[step.underlay].channel.send(netlink.add_link("vxlan", step.name, step.mtu, namespace=there, data=made))
+            places[step.underlay].channel.send(netlink.add_link("vxlan", step.name, step.mtu, namespace=there, queue=0, data=made))
         case AddVeth():
             there = None if step.peer_namespace == step.namespace else places[step.peer_namespace].fd
-            peer = netlink.Veth(step.peer, step.mtu, step.peer_mac, there)
-            places[step.namespace].channel.send(netlink.add_link("veth", step.name, step.mtu, step.mac, data=peer))
+            peer = netlink.Veth(step.peer, step.mtu, step.peer_mac, there, step.queue)
+            places[step.namespace].channel.send(netlink.add_link("veth", step.name, step.mtu, step.mac, queue=step.queue, data=peer))
         case MoveLink():
             place = places[step.namespace]
             there = None if step.to == step.namespace else places[step.to].fd
@@ -383,7 +383,7 @@ def _message(place: _Place, step: Step) -> Message:
             return netlink.forget_mac(place.index(step.device), step.mac)
         case AddBridge():
             data = None if step.default_pvid is None else netlink.Bridge(step.default_pvid)
-            return netlink.add_link("bridge", step.name, step.mtu, step.mac, data=data)
+            return netlink.add_link("bridge", step.name, step.mtu, step.mac, queue=step.queue, data=data)
         case DeleteLink():
             return netlink.delete_link(step.name)
         case SetMaster():

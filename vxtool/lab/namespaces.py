@@ -123,7 +123,8 @@ class _Elsewhere:
         try:
             setns(self._home)
         except OSError as error:
-            _end(error)
+            if not os.path.samestat(os.fstat(self._home), os.stat(_OWN)):  # who was not let in need not be let out
+                _end(error)
         except BaseException:  # an interrupt before the call
             setns(self._home)
             raise
@@ -176,6 +177,8 @@ def create(name: str, folder: Path = NETNS) -> None:
 def remove(name: str, folder: Path = NETNS) -> None:
     """Takes the name away; the kernel frees the namespace, some milliseconds later, when no process, socket or open file is left in it."""
     place = _place(name, folder)
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, f"there is no namespace {name}")
     try:
         umount(place, MNT_DETACH)
     except OSError as error:

@@ -6,6 +6,7 @@ Knows the bytes of <linux/rtnetlink.h> and nothing of steps or labs. A message s
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -72,7 +73,7 @@ _ROUTE = struct.Struct("=8BI")  # struct rtmsg: family, destination and source l
 # -- links -----------------------------------------------------------------------------------------------------------------
 
 # <linux/if_link.h>, <linux/veth.h>
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 13, 18, 28
 _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _VXLAN_ID, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_L2MISS, _VXLAN_L3MISS, _VXLAN_PORT = 1, 7, 11, 13, 14, 15
@@ -97,7 +98,7 @@ def _text(kind: int, text: str) -> bytes:
 
 
 def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: int | None = None, queue: int | None = None) -> bytes:
-    """What any new link is told: name, MTU (bytes of an IP packet), MAC address, the open file of the namespace it is made in, transmit queue length."""
+    """What any new link is told: name, MTU (bytes of an IP packet), MAC, open file of the namespace it is made in, transmit queue length."""
     attributes = [_text(_IFLA_IFNAME, name)]
     if mtu is not None:
         attributes.append(_number(_IFLA_MTU, mtu))
@@ -148,12 +149,18 @@ class Bridge:
 
 
 def add_link(
-    kind: str, name: str, mtu: int | None = None, mac: Mac | None = None, namespace: int | None = None, data: Bridge | Veth | Vxlan | None = None
+    kind: str,
+    name: str,
+    mtu: int | None = None,
+    mac: Mac | None = None,
+    namespace: int | None = None,
+    queue: int | None = None,
+    data: Bridge | Veth | Vxlan | None = None,
 ) -> Message:
     """A link of this kind (`bridge`, `veth`, `vxlan`). With `namespace` it is made there; a VXLAN device still sends and receives in the namespace
     of the channel: what Docker gets by making it here and moving it, and without the wait for every CPU that a move costs."""
     info = [_text(_INFO_KIND, kind)] + ([_nested(_INFO_DATA, data.info())] if data is not None else [])
-    return Message(_NEWLINK, _NEW, _LINK.pack(0, 0, 0, 0, 0) + _link(name, mtu, mac, namespace) + _nested(_IFLA_LINKINFO, *info))
+    return Message(_NEWLINK, _NEW, _LINK.pack(0, 0, 0, 0, 0) + _link(name, mtu, mac, namespace, queue) + _nested(_IFLA_LINKINFO, *info))
 
 
 def delete_link(name: str) -> Message:
@@ -272,6 +279,7 @@ def _fdb_key(index: int, mac: Mac, whose: int) -> bytes:
 _SIOCGIFINDEX = 0x8933
 MOST = 128  # messages at a time: were each refused, the answers would still fit the socket's buffer (212,992 bytes, about 280 answers)
 _ANSWER = 32768
+_LONGEST_NAME = 15  # bytes of a link's name
 
 
 class Channel:
@@ -293,6 +301,8 @@ class Channel:
 
     def index(self, device: str) -> int:
         """The number of a link. OSError (ENODEV) when there is none of that name."""
+        if len(device.encode()) > _LONGEST_NAME or "\0" in device:  # the kernel would look for what is left when that is cut off
+            raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)} ({device})")
         try:
             answer = self.ioctl(_SIOCGIFINDEX, struct.pack("15sxi20x", device.encode(), 0))
         except OSError as error:
