@@ -195,8 +195,7 @@ class _Way:
 
     def read(self) -> bool:
         """Takes what has come, a batch at most. False when the device is gone."""
-        take, queue = self.take, self.queue
-        due = monotonic_ns() + self.delay_ns  # after a delay has become shorter, earlier than what is before it: it waits all the same
+        take, queue, delay_ns = self.take, self.queue, self.delay_ns
         for _ in range(BATCH):
             try:
                 frame = take()
@@ -207,7 +206,9 @@ class _Way:
             if self.held > QUEUE_BYTES or len(queue) >= self.room:
                 self.dropped += 1
             else:
-                queue.append((due, frame))
+                # The clock is read after the frame, so that none is early. One that is due before those in front of it (the delay has become shorter)
+                # waits for its turn all the same.
+                queue.append((monotonic_ns() + delay_ns, frame))
                 self.held += len(frame) + BOOKKEEPING
         return True
 
