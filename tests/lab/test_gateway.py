@@ -36,14 +36,14 @@ def test_the_bridge_and_a_way_out_as_a_person_would_type_them() -> None:
     port = names.veth("vm1", "web.1", "gateway")
     mac = names.bridge_mac("vm1", "docker_gwbridge")
     assert [line for line in typed if "gwbridge" in line or port in line or "eth1" in line] == [
-        f"ip -n vm1 link add docker_gwbridge address {mac} type bridge",
+        f"ip -n vm1 link add docker_gwbridge address {mac} txqueuelen 0 type bridge",
         "ip -n vm1 addr add 172.18.0.1/16 brd + dev docker_gwbridge",
         "ip -n vm1 link set docker_gwbridge up",
         "ip netns exec vm1 nft 'table ip docker_gwbridge { chain postrouting { type nat hook postrouting priority srcnat; "
         """ip saddr 172.18.0.0/16 oifname != "docker_gwbridge" masquerade; } }'""",
         "ip netns exec vm1 nft 'table bridge docker_gwbridge { chain forward { type filter hook forward priority filter; "
         """iifname "veth*" oifname "veth*" ether type ip drop; } }'""",
-        f"ip -n vm1 link add {port} mtu 1500 type veth peer name eth1 mtu 1500 address 02:42:ac:12:00:02 netns vm1:web.1",
+        f"ip -n vm1 link add {port} mtu 1500 txqueuelen 0 type veth peer name eth1 mtu 1500 txqueuelen 0 address 02:42:ac:12:00:02 netns vm1:web.1",
         f"ip -n vm1 link set {port} master docker_gwbridge",
         f"ip -n vm1 link set {port} up",
         "ip -n vm1:web.1 addr add 172.18.0.2/16 brd + dev eth1",

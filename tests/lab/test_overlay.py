@@ -69,17 +69,18 @@ def test_two_nodes_as_a_person_would_type_them() -> None:
         "ip netns add vm1:1-jnz278zgn1",
         "ip netns exec vm1:1-jnz278zgn1 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
         "ip -n vm1:1-jnz278zgn1 link set lo up",
-        "ip -n vm1:1-jnz278zgn1 link add br0 type bridge vlan_default_pvid 0",
+        "ip -n vm1:1-jnz278zgn1 link add br0 txqueuelen 0 type bridge vlan_default_pvid 0",
         "ip -n vm1:1-jnz278zgn1 addr add 10.0.1.1/24 brd + dev br0",
         "ip -n vm1:1-jnz278zgn1 link set br0 up",
-        "ip -n vm1 link add vxlan0 mtu 1450 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
+        "ip -n vm1 link add vxlan0 mtu 1450 txqueuelen 0 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
         "ip -n vm1 link set vxlan0 netns vm1:1-jnz278zgn1",
         "ip -n vm1:1-jnz278zgn1 link set vxlan0 master br0",
         "ip -n vm1:1-jnz278zgn1 link set vxlan0 up",
         "ip netns add vm1:web.1",
         "ip netns exec vm1:web.1 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
         "ip -n vm1:web.1 link set lo up",
-        "ip -n vm1:1-jnz278zgn1 link add veth0 mtu 1450 type veth peer name eth0 mtu 1450 address 02:42:0a:00:01:03 netns vm1:web.1",
+        "ip -n vm1:1-jnz278zgn1 link add veth0 mtu 1450 txqueuelen 0 type veth "
+        "peer name eth0 mtu 1450 txqueuelen 0 address 02:42:0a:00:01:03 netns vm1:web.1",
         "ip -n vm1:1-jnz278zgn1 link set veth0 master br0",
         "ip -n vm1:1-jnz278zgn1 link set veth0 up",
         "ip -n vm1:web.1 addr add 10.0.1.3/24 brd + dev eth0",
@@ -108,9 +109,9 @@ def test_like_docker_devices_are_made_under_the_drivers_names_and_renamed() -> N
     plan = _plan(WEB, options=Options(like_docker=True))
     steps = plan.attach([endpoint("web.1", "vm1", "web", "10.0.1.3")])
     assert [line for line in commands(steps) if "ov-" in line or "vx-" in line] == [
-        "ip -n vm1:1-jnz278zgn1 link add ov-001001-jnz27 type bridge vlan_default_pvid 0",
+        "ip -n vm1:1-jnz278zgn1 link add ov-001001-jnz27 txqueuelen 0 type bridge vlan_default_pvid 0",
         "ip -n vm1:1-jnz278zgn1 link set ov-001001-jnz27 name br0",
-        "ip -n vm1 link add vx-001001-jnz27 mtu 1450 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
+        "ip -n vm1 link add vx-001001-jnz27 mtu 1450 txqueuelen 0 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
         "ip -n vm1 link set vx-001001-jnz27 netns vm1:1-jnz278zgn1",
         "ip -n vm1:1-jnz278zgn1 link set vx-001001-jnz27 name vxlan0",
     ]
@@ -174,7 +175,7 @@ def test_each_subnet_has_its_own_bridge_device_and_vni_made_when_it_is_first_hea
     assert sandbox.links["br1"].addresses == {IPv4Interface("10.1.0.1/24")}
     assert sandbox.links["vxlan1"].master == "br1"
     assert sandbox.fdb == {("vxlan1", Mac.parse("02:42:0a:01:00:03")): IPv4Address("192.168.68.110")}
-    assert sandbox.sysctls == {"net.ipv4.ip_forward": "1"}, "between subnets the sandbox forwards"
+    assert sandbox.sysctls == {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.arp_notify": "1"}, "between subnets the sandbox forwards"
     others = {IPv4Network("10.1.0.0/24"), IPv4Network("10.1.2.0/24"), IPv4Network("0.0.0.0/0")}
     assert set(kernel.namespaces["vm1:b"].routes) == others
     assert kernel.namespaces["vm1:b"].routes[IPv4Network("10.1.2.0/24")] == (IPv4Address("10.1.1.1"), "eth0")

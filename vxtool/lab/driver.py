@@ -112,6 +112,10 @@ class Overlay:
         namespace = f"{node}:{names.overlay_sandbox(self.id)}"
         # Between the network's subnets it is the sandbox that forwards.
         steps: list[Step] = [AddNamespace(namespace), SetSysctl(namespace, "net.ipv4.ip_forward", "1", before="0")]
+        if len(self.network.subnets) > 1:
+            # A bridge takes the lowest MAC of its ports, so its own changes when one comes or goes, and containers on Docker's nodes then lose the way
+            # to other subnets until their neighbour entry of the gateway has aged. Here it announces its new MAC, in the sandbox alone.
+            steps.append(SetSysctl(namespace, "net.ipv4.conf.all.arp_notify", "1", before="0"))
         self.sandboxes[node] = _Sandbox(namespace, steps=tuple(steps))
         return steps
 
@@ -127,9 +131,9 @@ class Overlay:
             steps.append(encryption.rules(node, vni, self._port))
         if self._like_docker:
             made = names.bridge_source(vni, self.id)
-            steps += [AddBridge(space, made, default_pvid=0), MoveLink(space, made, space, bridge)]
+            steps += [AddBridge(space, made, default_pvid=0, queue=0), MoveLink(space, made, space, bridge)]
         else:
-            steps.append(AddBridge(space, bridge, default_pvid=0))
+            steps.append(AddBridge(space, bridge, default_pvid=0, queue=0))
         steps += [AddAddress(space, bridge, self._gateway(subnet)), SetUp(space, bridge)]
         if self._like_docker:
             made = names.vxlan_source(vni, self.id)
@@ -147,7 +151,7 @@ class Overlay:
         space, port = sandbox.namespace, f"veth{sandbox.veths}"
         gateway_address = self._gateway(peer.subnet)
         return [
-            AddVeth(space, port, container, device, self.mtu, peer_mac=peer.mac),
+            AddVeth(space, port, container, device, self.mtu, peer_mac=peer.mac, queue=0),
             SetMaster(space, port, sandbox.bridge(peer.subnet)),
             SetUp(space, port),
             AddAddress(container, device, IPv4Interface((peer.address, gateway_address.network.prefixlen))),
