@@ -459,6 +459,17 @@ def test_a_mac_that_the_bridge_has_learned_is_forgotten_and_others_are_not(world
     assert str(other) in shown
 
 
+def test_a_link_that_is_made_again_is_not_taken_for_the_one_before(world):
+    """It has another number, and numbers are remembered while steps are performed."""
+    bridge = AddBridge("vm1", "br0", MAC1)
+    address = AddAddress("vm1", "br0", IPv4Interface("10.0.1.1/24"))
+    world.kernel.perform([*NODES, bridge, address, DeleteLink("vm1", "br0", bridge), bridge, address])
+    world.kernel.perform([SetUp("vm1", "br0"), MoveLink("vm1", "br0", "vm1", "br1"), bridge, AddAddress("vm1", "br0", IPv4Interface("10.0.2.1/24"))])
+    links = [link for link in world.json("ip -j -4 -n vm1 addr") if link and link["ifname"] != "lo"]
+    shown = {link["ifname"]: [found["local"] for found in link["addr_info"]] for link in links}
+    assert shown == {"br0": ["10.0.2.1"], "br1": ["10.0.1.1"]}
+
+
 # -- resources -------------------------------------------------------------------------------------------------------------
 
 

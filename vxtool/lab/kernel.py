@@ -191,9 +191,7 @@ def _without_the_doomed(steps: Iterable[Step]) -> list[Step]:
     for step in reversed(list(steps)):
         if isinstance(step, DeleteNamespace):
             doomed.add(step.namespace)
-        elif isinstance(step, AddNamespace):
-            doomed.discard(step.namespace)
-        elif _touched(step) <= doomed:
+        elif not isinstance(step, AddNamespace) and _touched(step) <= doomed:
             continue
         kept.append(step)
     return kept[::-1]
@@ -456,6 +454,8 @@ _SAID: Mapping[str, int] = {
     "specified qdisc kind is unknown": errno.EOPNOTSUPP,
     "cannot delete qdisc with handle of zero": errno.ENOENT,
     "invalid handle": errno.ENOENT,
+    "exclusivity flag on": errno.EEXIST,  # a root qdisc that somebody has set
+    "exclusivity flag on, cannot modify": errno.EEXIST,
     "requested aead algorithm not found": errno.ENOSYS,
 }
 """Sentences of ip and tc that carry no name of an error, and the error they stand for."""
