@@ -248,10 +248,9 @@ class Lab:
 
     def place(self, text: str) -> Place:
         """A node, endpoint, link or NETWORK@NODE, as `vxtool lab exec` and `vxtool capture` understand it."""
-        from vxtool.lab.places import locate
+        from vxtool.lab.places import find
 
-        state = client.call(self.running, "state")
-        return locate(revive(Topology, state["topology"]), revive(Cluster, state["cluster"]), text)
+        return find(self.running, text)
 
     def exec(self, where: str, command: Sequence[str], **how: Any) -> subprocess.CompletedProcess[Any]:
         """Runs a program at a node or in an endpoint to its end, as subprocess.run does; `how` as for vxtool.lab.programs.run."""

@@ -31,6 +31,7 @@ from vxtool.lab.delayer import Delayers
 from vxtool.lab.kernel import Kernel
 from vxtool.lab.namespaces import NETNS
 from vxtool.lab.operations import Build, Impair, Operation, State, World, recorded, requested, written
+from vxtool.lab.places import locate
 from vxtool.lab.steps import DeleteNamespace, Step
 from vxtool.lab.store import Entry, Store, plain
 
@@ -157,6 +158,7 @@ class Hands:
 
     def _resume(self, entry: Entry) -> None:
         """What was begun and not finished. Nobody knows how far it came: all of it is taken back, then all is done."""
+        _log(f"{entry.do} was begun by a former supervisor and not finished: it is taken back and done again")
         before = self.world.snapshot()
         try:
             operation = recorded(entry.do, entry.arguments)
@@ -164,7 +166,7 @@ class Hands:
             self.kernel.undo(steps)
             self._perform(operation, steps, lambda _: None)
         except Exception as error:
-            _log(f"{entry.do}, which a former supervisor had begun, is taken back: {error}")
+            _log(f"{entry.do} cannot be done again, and stays taken back: {error}")
             self.world.restore(before)
             self.store.forget(entry.key)
         else:
@@ -246,6 +248,8 @@ def _attend_line(line: bytes, connection: socket.socket, hands: Hands) -> None:
         return tell({"error": {"kind": "UsageError", "text": str(error)}})
     if do == "state":
         return tell(_state(hands.state))
+    if do == "place":
+        return tell(_place(hands.state, str(arguments.get("text", ""))))
     question = Question(do, key, arguments, tell)
     hands.ask(question)
     question.answered.wait()
@@ -256,6 +260,15 @@ def _state(state: State | None) -> Answer:
     if state is None:
         return {"error": {"kind": "LabError", "text": "the lab is still being built; wait for vxtool lab up to end"}}
     return {"answer": plain(state)}
+
+
+def _place(state: State | None, text: str) -> Answer:
+    if state is None:
+        return _state(state)
+    try:
+        return {"answer": plain(locate(state.topology, state.cluster, text))}
+    except UsageError as error:
+        return {"error": {"kind": "UsageError", "text": str(error)}}
 
 
 def _parsed(line: bytes) -> tuple[str, str, dict[str, Any]]:
