@@ -113,6 +113,7 @@ class Lab:
             + "".join(f"; ip netns exec {self.topology.namespace(end.machine)} ethtool -k {end.device}" for end in ends)
         )
         text = re.sub(r"(\w*_timer|bridge_id|designated_\w+|port_id|link/ether) +\S+", "", text)  # a bridge is called after a port that came and went
+        text = re.sub(r"\d+: tap", "tap", re.sub(r"(qdisc \w+) \w+:", r"\1", text))  # numbers that are given anew each time
         return re.sub(r" state (UP|UNKNOWN|DOWN)|valid_lft \S+", "", text)  # the state follows the flags, a moment later
 
 
@@ -407,6 +408,24 @@ def test_whatever_was_wrong_with_a_link_a_plain_link_is_what_it_was_before(world
         lab.impair("vm1-s1", impairment)
     assert lab.dump() == before
     assert len(lab.ping(2, 0.01, wait=1)) == 2
+
+
+def test_a_change_that_was_broken_off_anywhere_can_be_taken_back(world: Any) -> None:
+    """What a new supervisor does with an impairment that the last one died over."""
+    lab = Lab(world, SEGMENT)
+    before = lab.dump()
+    first, second = Impairment(rate=10**6, loss=3, delay_ms=20), Impairment(rate=10**7, loss=5, down=True)
+    for was, will in ((PLAIN, first), (first, second), (second, first), (second, PLAIN)):
+        lab.impair("vm1-s1", was)
+        there = lab.dump()
+        steps = impair.plan(SEGMENT, "vm1-s1", was, will, impair.features())
+        for done in range(len(steps) + 1):
+            world.kernel.perform(steps[:done])
+            world.kernel.undo(steps)
+        lab.follow()  # its TAP device is another one now
+        assert lab.dump() == there
+    lab.impair("vm1-s1", PLAIN)
+    assert lab.dump() == before
 
 
 def test_what_was_tried_is_what_this_machine_has(world: Any) -> None:

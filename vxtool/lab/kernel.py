@@ -225,6 +225,11 @@ class _Place:
         try:
             with self.entered():
                 self.channel = Channel()
+        except OSError as error:
+            os.close(self.fd)
+            if error.errno == errno.EINVAL:  # a file on which nothing was mounted: whoever made it was killed
+                raise OSError(errno.ENOENT, f"there is no namespace {path.name}") from None
+            raise
         except BaseException:
             os.close(self.fd)
             raise
