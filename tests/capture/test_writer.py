@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.capture.made import Frame, enhanced, frame, frames, interface, opened, option, pcap, pcapng, read, section
-from vxtool.capture import CaptureWriter, Frames, Interface, merge, open_capture
+from vxtool.capture import INDEX, CaptureWriter, Frames, Interface, merge, open_capture
 from vxtool.errors import CaptureError
 
 FORMS = pytest.mark.parametrize("ending", ["pcap", "pcapng"])
@@ -152,3 +155,50 @@ def test_tcpdump_reads_what_is_written(tmp_path: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("\t")] == [
         f"{one.ts // 10**9}.{one.ts % 10**9:09}" for one in frames(7)
     ]
+
+
+def test_interfaces_can_be_told_before_their_first_frame_and_counted_after_their_last(tmp_path: Path) -> None:
+    here = [Interface(1, f"vm{i}/eth0", f"node vm{i}", 96, "Linux 6.18", "udp port 4789", "offloads: tso on") for i in (1, 2)]
+    path = tmp_path / "x.pcapng"
+    with CaptureWriter(path) as writer:
+        numbers = [writer.announce(position, one, f"vm{position + 1}") for position, one in enumerate(here)]
+        index = np.zeros(1, INDEX)
+        index["linktype"], index["interface"], index["vantage"] = 1, 1, 1
+        writer.write(Frames(np.zeros(0, np.uint8), index, tuple(here), ("vm1", "vm2")))
+        for number in numbers:
+            writer.statistics(number, begun_ns=1_700_000_000_000_000_001, ended_ns=1_700_000_009_000_000_002, received=10 + number, dropped=number)
+    with open_capture(path) as capture:
+        [batch] = capture
+        assert (batch.interfaces, batch.index["interface"].tolist(), capture.damage) == (tuple(here), [1], [])
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed")
+    told = subprocess.run(["capinfos", str(path)], capture_output=True, text=True, check=True).stdout  # of the same package
+    assert [line.split("=")[1].strip() for line in told.splitlines() if "Number of stat entries" in line] == ["1", "1"]
+    assert told.count("Name = vm") == 2
+
+
+def test_long_frames_are_written_from_where_they_lie_byte_for_byte_as_copied_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [frame(number, 5000 + number % 7) for number in range(1200)]
+    written = {}
+    for long in (1, 1 << 30):
+        monkeypatch.setattr("vxtool.capture.writer.LONG", long)
+        with CaptureWriter(tmp_path / "x.pcapng") as writer:
+            for batch in opened(pcap(made)):
+                writer.write(batch)
+        written[long] = (tmp_path / "x.pcapng").read_bytes()
+    assert written[1] == written[1 << 30]
+    assert read(tmp_path / "x.pcapng") == made
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_a_disk_that_becomes_full_is_one_sentence_whatever_the_size_of_frames(tmp_path: Path, size: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (55_555, hard))
+    try:
+        with pytest.raises(CaptureError, match="writing failed after 0 frames: File too large"), CaptureWriter(tmp_path / "x.pcapng") as writer:
+            writer.write_items((one.data, one.ts, one.wirelen) for one in frames(1000, size))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert (tmp_path / "x.pcapng").stat().st_size == 55_555

@@ -39,7 +39,16 @@ class Interface:
     description: str | None = None  # pcapng if_description
     snaplen: int = 0  # bytes kept per frame; 0: no limit
     os: str | None = None  # pcapng if_os
+    filter: str | None = None  # pcapng if_filter, as it was typed: frames that do not match it were not captured
+    comment: str | None = None  # pcapng opt_comment
     number: int | None = field(default=None, compare=False)  # its position in a pcapng file; a pcap file does not number its one interface
+
+    @property
+    def place(self) -> str | None:
+        """Where the interface is, as `vxtool capture` writes it into the name: "vm1" of "vm1/eth0". Names of devices have no slash of their own;
+        None for them, and for what else has slashes (pipes of dumpcap, URLs)."""
+        place, slash, device = (self.name or "").partition("/")
+        return place if slash and place and device and "/" not in device and "\\" not in place else None
 
 
 @dataclass(frozen=True, slots=True)

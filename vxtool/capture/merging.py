@@ -24,21 +24,37 @@ def merge(captures: Sequence[Capture]) -> Iterator[Frames]:
     """All frames of all captures, earliest first; at the same time in the order of `captures`. Frame numbers stay those of each own file.
 
     `Frames.vantages` and `Frames.interfaces` name those of all captures. Captures opened without a vantage get names that tell them apart
-    (`Capture.vantage` changes with them); captures that were given the same vantage share it.
+    (`Capture.vantage` changes with them); captures that were given the same vantage share it, and so do files that say they were taken at one place.
     """
     distinguish(captures)
-    vantages = tuple(dict.fromkeys(capture.vantage for capture in captures))
+    vantages = _Vantages()
     interfaces = _Interfaces()
-    sources = [_Source(capture, vantages.index(capture.vantage), interfaces) for capture in captures]
+    sources = [_Source(capture, vantages, interfaces) for capture in captures]
     while sources := [source for source in sources if source.left() or source.advance()]:
         if len(sources) == 1:
-            yield sources[0].rest(vantages)
+            yield sources[0].rest(vantages.settle())
             continue
         # Nothing still unread is earlier than the end of the batch that ends first. Frames of just that time wait, unless their capture comes first.
         earliest = min(range(len(sources)), key=lambda i: (sources[i].keys[-1], i))
         horizon = sources[earliest].keys[-1]
         counts = [int(np.searchsorted(source.keys, horizon, side="right" if i <= earliest else "left")) for i, source in enumerate(sources)]
-        yield from _interleave(sources, counts, vantages, interfaces)
+        yield from _interleave(sources, counts, vantages.settle(), interfaces)
+
+
+class _Vantages:
+    """The vantages of all captures, each once, in a list that only ever grows."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, int] = {}
+        self._tuple: tuple[str, ...] = ()
+
+    def add(self, name: str) -> int:
+        return self._all.setdefault(name, len(self._all))
+
+    def settle(self) -> tuple[str, ...]:
+        if len(self._tuple) != len(self._all):
+            self._tuple = tuple(self._all)
+        return self._tuple
 
 
 class _Interfaces:
@@ -61,10 +77,11 @@ class _Interfaces:
 class _Source:
     """One capture on its way into the merged one: the batch in hand, what is left of it, and the time by which each frame is ordered."""
 
-    def __init__(self, capture: Capture, vantage: int, interfaces: _Interfaces) -> None:
+    def __init__(self, capture: Capture, vantages: _Vantages, interfaces: _Interfaces) -> None:
         self._batches = iter(capture)
-        self._vantage = vantage
+        self._vantages = vantages
         self._interfaces = interfaces
+        self._names: list[int] = []  # own vantage -> merged one
         self._places: list[int] = []  # own interface -> merged one
         self._latest: int = np.iinfo(np.int64).min
         self.buffer: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -82,7 +99,8 @@ class _Source:
         self._places += [self._interfaces.add(interface) for interface in frames.interfaces[len(self._places) :]]
         self.buffer = frames.buffer
         self.index = frames.index.view(OPAQUE).copy().view(INDEX)
-        self.index["vantage"] = self._vantage
+        self._names += [self._vantages.add(name) for name in frames.vantages[len(self._names) :]]
+        self.index["vantage"] = self._names[0] if len(self._names) == 1 else np.asarray(self._names, np.uint16)[frames.index["vantage"]]
         self.index["interface"] = np.asarray(self._places, np.uint32)[frames.index["interface"]]
         self.keys = np.maximum(np.maximum.accumulate(frames.index["ts"]), self._latest)
         self._latest = int(self.keys[-1])

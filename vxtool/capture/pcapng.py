@@ -36,7 +36,7 @@ INTERFACES = 1 << 14
 TEXT = 255
 """Most bytes kept of a name or a description."""
 
-IF_NAME, IF_DESCRIPTION, IF_TSRESOL, IF_OS, IF_TSOFFSET = 2, 3, 9, 12, 14
+COMMENT, IF_NAME, IF_DESCRIPTION, IF_TSRESOL, IF_FILTER, IF_OS, IF_TSOFFSET = 1, 2, 3, 9, 11, 12, 14
 
 
 class Pcapng:
@@ -77,13 +77,24 @@ class Pcapng:
         resolution, offset = 6, 0  # microseconds since 1970 unless said otherwise
         texts: dict[int, str] = {}
         for code, value in _options(body, order):
-            if code in (IF_NAME, IF_DESCRIPTION, IF_OS):
+            if code in (COMMENT, IF_NAME, IF_DESCRIPTION, IF_OS):
                 texts.setdefault(code, value[:TEXT].rstrip(b"\0").decode(errors="replace"))
+            elif code == IF_FILTER and value[:1] == b"\0":  # a libpcap expression; 1 would be its byte code
+                texts.setdefault(code, value[1 : 1 + TEXT].rstrip(b"\0").decode(errors="replace"))
             elif code == IF_TSRESOL and value:
                 resolution = value[0]
             elif code == IF_TSOFFSET and len(value) >= 8:
                 offset = int.from_bytes(value[:8], "big" if self.scanner.big else "little", signed=True)
-        found = Interface(linktype, texts.get(IF_NAME), texts.get(IF_DESCRIPTION), snaplen, texts.get(IF_OS), len(self._found))
+        found = Interface(
+            linktype,
+            texts.get(IF_NAME),
+            texts.get(IF_DESCRIPTION),
+            snaplen,
+            texts.get(IF_OS),
+            texts.get(IF_FILTER),
+            texts.get(COMMENT),
+            len(self._found),
+        )
         places = self._places.setdefault(found, [])
         nth = self._here[found]
         self._here[found] += 1

@@ -41,7 +41,8 @@ SALVAGE = 1 << 20
 def open_capture(source: str | os.PathLike[str] | BinaryIO, *, vantage: str | None = None) -> Capture:
     """Open a pcap or pcapng capture: a path, "-" for standard input, or a binary file object; gzip, zstd and xz are looked through.
 
-    `vantage` names where it was taken; by default the file's name without folder and endings. CaptureError when it is no capture at all.
+    `vantage` names where it was taken; by default that is what the file itself says (`Interface.place`: several places in one file, as `vxtool
+    capture` writes it), else the file's name without folder and endings. CaptureError when it is no capture at all.
     """
     opened = open_source(source)
     try:
@@ -87,6 +88,9 @@ class Capture:
         self._last: int | None = None  # place in the file of the last pcap record
         self._count = 0
         self._index = np.empty(BATCH, INDEX)
+        self._vantages: tuple[str, ...] = (self.vantage,)
+        self._placed: tuple[Interface, ...] = ()  # the interfaces, and
+        self._positions = np.zeros(0, np.uint16)  # for each of them the position in _vantages
         self._format = self._sniff()
         self._batches = self._read()
 
@@ -192,7 +196,19 @@ class Capture:
     def _batch(self) -> Frames:
         # The index is handed over, not copied: NumPy copies records field by field, which would take as long as reading them.
         index, self._index, self._count = self._index[: self._count], np.empty(BATCH, INDEX), 0
-        return Frames(self._chunk[: self._end], index, self._format.settle(), (self.vantage,))
+        interfaces = self._format.settle()
+        if interfaces is not self._placed:
+            self._place(interfaces)
+        if len(self._vantages) > 1:
+            index["vantage"] = self._positions[index["interface"]]
+        return Frames(self._chunk[: self._end], index, interfaces, self._vantages)
+
+    def _place(self, interfaces: tuple[Interface, ...]) -> None:
+        """Interfaces only ever become more: vantages that were handed out keep their positions."""
+        names = [self.vantage if self.vantage_is_given else interface.place or self.vantage for interface in interfaces]
+        self._vantages = tuple(dict.fromkeys(names)) or (self.vantage,)
+        self._positions = np.array([self._vantages.index(name) for name in names], np.uint16)
+        self._placed = interfaces
 
     def _kept(self, at: int) -> int:
         """From where on the chunk is still needed: the last pcap record may turn out to claim what belongs to others."""

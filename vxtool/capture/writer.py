@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import FileIO
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
@@ -23,6 +26,12 @@ __all__ = ["CaptureWriter"]
 
 SNAPLEN = 262144
 """What the file header promises: tcpdump's default, which every reader accepts; longer frames are written as they are."""
+
+LONG = 4096
+"""Bytes of a frame, on average, from which on writing frames one by one is cheaper than copying them together."""
+
+AT_ONCE = 500
+"""Frames of one writev(2), two pieces each: it takes 1,024 (IOV_MAX)."""
 
 
 class CaptureWriter:
@@ -75,7 +84,12 @@ class CaptureWriter:
             self._begin(frames)
             self._write(pack_pcap(frames.buffer, frames.index).data)
         else:
-            self._write(pack_pcapng(frames.buffer, frames.index, self._interfaces_of(frames)).data)
+            numbers = self._interfaces_of(frames)
+            if isinstance(self._stream, FileIO) and frames.index["caplen"].mean() >= LONG:
+                for first in range(0, len(frames), AT_ONCE):
+                    self._gather(frames, numbers, slice(first, first + AT_ONCE))
+            else:
+                self._write(pack_pcapng(frames.buffer, frames.index, numbers).data)
         self.frames += len(frames)
 
     def write_items(self, items: Iterable[tuple[bytes, int, int]], *, interface: Interface | None = None) -> None:
@@ -90,6 +104,24 @@ class CaptureWriter:
         index["linktype"] = interface.linktype
         index["offset"][1:] = np.cumsum(index["caplen"][:-1], dtype=np.int64)
         self.write(Frames(np.frombuffer(b"".join(data for data, _, _ in listed), np.uint8), index, (interface,)))
+
+    def announce(self, position: int, interface: Interface, vantage: str) -> int:
+        """pcapng: describe an interface (the position-th of the Frames to come) before it has a frame, and return its number in the file.
+
+        A capture in which nothing happens then says at least where nothing happened.
+        """
+        return self._describe(vantage, position, interface) if self.form == "pcapng" else 0
+
+    def statistics(self, number: int, *, begun_ns: int, ended_ns: int, received: int, dropped: int) -> None:
+        """pcapng: an Interface Statistics Block. `received`: frames that the filter let through, `dropped`: those of them not in the file."""
+        if self.form == "pcapng":
+            counts = ((2, _ticks(begun_ns)), (3, _ticks(ended_ns)), (4, _count(received)), (5, _count(dropped)))
+            self._write(_block(5, struct.pack("<I", number) + _ticks(ended_ns) + _options(*counts)))
+
+    def flush(self) -> None:
+        """Hand what was written to whoever reads standard output; a file has it already."""
+        if self.path == "-":
+            self._stream.flush()
 
     def close(self) -> None:
         """Finish the file; without a single frame it is a pcap header (Ethernet) or a pcapng section header."""
@@ -139,18 +171,46 @@ class CaptureWriter:
         position, vantage, linktype = where >> 32, frames.vantages[where >> 16 & 0xFFFF], where & 0xFFFF
         known = frames.interfaces[position] if position < len(frames.interfaces) else Interface(linktype)
         description = known.description or (vantage or None if len(frames.vantages) > 1 else None)
-        interface = Interface(linktype, known.name, description, known.snaplen, known.os)
+        return self._describe(vantage, position, replace(known, linktype=linktype, description=description))
+
+    def _describe(self, vantage: str, position: int, interface: Interface) -> int:
+        """The number of an interface in the file; one not met before is written first."""
         key = (vantage, position, interface)
         if key not in self._numbers:
             self._write(_interface_description(interface))
             self._numbers[key] = len(self._numbers)
         return self._numbers[key]
 
+    def _gather(self, frames: Frames, numbers: npt.NDArray[np.uint32], part: slice) -> None:
+        """Write some frames from where they lie, by one writev(2): superframes of segmentation offload are not copied once more."""
+        buffer = frames.buffer.data
+        pieces: list[bytes | memoryview] = []
+        ending = b""
+        for (_, ts, start, caplen, wirelen, *_), number in zip(frames.index[part].tolist(), numbers[part].tolist(), strict=True):
+            if start < 0 or start + caplen > len(buffer):
+                raise IndexError("an index entry points outside its buffer")
+            length = 32 + (caplen + 3 & ~3)
+            pieces.append(ending + struct.pack("<IIIIIII", 6, length, number, ts >> 32, ts & 0xFFFFFFFF, caplen, wirelen))
+            pieces.append(buffer[start : start + caplen])
+            ending = bytes(-caplen % 4) + struct.pack("<I", length)
+        pieces.append(ending)
+        with self._refusals():
+            written = os.writev(self._stream.fileno(), pieces)
+        for piece in pieces:  # a full disk takes some of it, and says why it takes no more when it is asked again
+            if written < len(piece):
+                self._write(memoryview(piece)[written:])
+            written = max(0, written - len(piece))
+
     def _write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
-        try:
+        with self._refusals():
             while rest:
                 rest = rest[self._stream.write(rest) :]
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -166,9 +226,20 @@ def _section_header() -> bytes:
 
 
 def _interface_description(interface: Interface) -> bytes:
-    texts = ((2, interface.name), (3, interface.description), (12, interface.os))
+    texts = ((1, interface.comment), (2, interface.name), (3, interface.description), (12, interface.os))
     options = [(code, text.encode(errors="replace")) for code, text in texts if text]
+    if interface.filter:
+        options.append((11, b"\0" + interface.filter.encode(errors="replace")))  # 0: an expression of libpcap
     return _block(1, struct.pack("<HHI", interface.linktype, 0, interface.snaplen) + _options(*options, (9, b"\x09")))  # if_tsresol: 10**-9
+
+
+def _ticks(ns: int) -> bytes:
+    """A time in nanoseconds (if_tsresol 9), high half first as blocks have it."""
+    return struct.pack("<II", ns >> 32, ns & 0xFFFFFFFF)
+
+
+def _count(number: int) -> bytes:
+    return struct.pack("<Q", number)
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:

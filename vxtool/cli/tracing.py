@@ -119,7 +119,7 @@ def _read(sources: Sequence[tuple[str | None, str]], timeline: Timeline, port: i
 
 def _names(case: Case) -> list[str]:
     """What each capture is called in the head of its column."""
-    return [printable(capture.name) for capture in case.table.captures]
+    return [printable(capture.vantage or capture.name) for capture in case.table.captures]
 
 
 def _flow(text: str) -> Flow:

@@ -76,7 +76,7 @@ def _captures(result: Verification) -> Iterator[str]:
             "node": f"underlay of {vantage.node}",
             "endpoint": f"sandbox of {vantage.endpoint.name if vantage.endpoint else '?'} on {vantage.node or '?'}",
             "segment": "a wire that several nodes share",
-            "unknown": "an unknown place",
+            "unknown": "an unknown place" if vantage.inferred else vantage.note,
         }[vantage.kind]
         how = f" (inferred: {vantage.note})" if vantage.inferred and vantage.note else ""
         yield from _wrapped("", printable(f"{capture.name:<{width}}  {capture.frames:>9,} frames, {where}{how}"), indent="", hang=" " * (width + 2))

@@ -337,6 +337,10 @@ class Case:
             endpoint = _endpoint_called(self.clusters, capture.vantage)
             if endpoint is not None:
                 return Vantage(capture.name, "endpoint", endpoint.node, None, endpoint, inferred=False)
+            network, _, at = capture.vantage.rpartition("@")
+            if network and (node := _node_called(self.clusters, at)) is not None:
+                # Inside the tunnel, yet no sandbox of an endpoint: frames of all of the node's endpoints in this network pass here.
+                return Vantage(capture.name, "unknown", node.name, inferred=False, note=f"the overlay sandbox of {network} on {node.name}")
         return self._inferred(position, capture.name)
 
     def _looks_like_a_sandbox(self, position: int) -> bool:
@@ -445,10 +449,11 @@ def _node_in(clusters: Sequence[Cluster], path: str) -> Node | None:
 
 
 def _endpoint_called(clusters: Sequence[Cluster], name: str) -> Endpoint | None:
-    """By name, address, or the beginning of a task's name ("web.2" for "web.2.7ov7vvohq...")."""
+    """By name, also with its node's before it ("vm1:web.2"), by address, or the beginning of a task's name ("web.2" for "web.2.7ov7vvohq...")."""
     for cluster in reversed(clusters):
         for endpoint in cluster.endpoints:
-            if name in (endpoint.name, endpoint.task, endpoint.container, str(endpoint.ip)) or endpoint.name.startswith(name + "."):
+            names = (endpoint.name, f"{endpoint.node}:{endpoint.name}", endpoint.task, endpoint.container, str(endpoint.ip))
+            if name in names or endpoint.name.startswith(name + "."):
                 return endpoint
     return None
 

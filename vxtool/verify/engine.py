@@ -16,7 +16,7 @@ from vxtool.verify import families
 from vxtool.verify.case import TALK_COLUMNS, Case, Settings
 from vxtool.verify.causes import explained
 from vxtool.verify.check import CHECKS, PROFILES, Check, severity_in
-from vxtool.verify.table import load
+from vxtool.verify.table import Table, load
 from vxtool.verify.verdicts import Evidence, Finding, Result, Verdict
 
 __all__ = ["build", "chosen", "find_check", "judge"]
@@ -85,6 +85,11 @@ def _at_most(most: int, findings: Iterable[Finding]) -> Iterator[Finding]:
         )
 
 
+def _frame(table: Table, row: int) -> Evidence:
+    capture = table.captures[int(table["capture"][row])]
+    return Evidence(capture.file or capture.name, int(table["frame"][row]))
+
+
 def _verdict(case: Case, one: Check, finding: Finding) -> Verdict:
     severity = severity_in(one, case.settings.profile) or one.severity
     if finding.severity is not None and finding.result is Result.FAIL:
@@ -99,7 +104,7 @@ def _verdict(case: Case, one: Check, finding: Finding) -> Verdict:
         subject=finding.subject,
         message=finding.message,
         hint=finding.hint,
-        evidence=tuple(Evidence(table.captures[int(table["capture"][row])].name, int(table["frame"][row])) for row in finding.rows if row >= 0),
+        evidence=tuple(_frame(table, row) for row in finding.rows if row >= 0),
         expected=finding.expected,
         seen=finding.seen,
         command=finding.command,

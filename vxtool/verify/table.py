@@ -5,6 +5,7 @@ Knows storage columns and batches; refuses to know what is right. A million fram
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,13 +30,14 @@ MOST_DNS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One capture of the table."""
+    """One capture of the table: a file, or what a file that was taken at several places has of one of them."""
 
-    name: str  # as evidence names it
-    vantage: str | None  # what the user said of where it was taken; None: not told
+    name: str
+    vantage: str | None  # what the user, or the file itself, says of where it was taken; None: not told
     snapped: bool = False  # some frames are shorter than they were on the wire
     frames: int = 0
     linktypes: tuple[int, ...] = ()
+    file: str | None = None  # as evidence names it, when that is not `name`
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,23 @@ def load(
     with_dns: bool = True,
     with_digest: bool = True,
 ) -> Table:
-    """Read captures, each (name, vantage or None, batches), into one table of `columns` (storage names of columns.ROW)."""
+    """Read captures, each (name, vantage or None, batches), into one table of `columns` (storage names of columns.ROW).
+
+    A file that says itself that it was taken at several places (`Interface.place`), and for which no vantage was given, becomes a capture for each.
+    """
     wanted = [name for name in ROW.names or () if name in {*ALWAYS, *columns} or (with_dns and name in ("dns_offset", "dns_len"))]
     parts: dict[str, list[Array]] = {name: [] for name in (*wanted, "capture", "digest")}
     messages: dict[int, dns.Message] = {}
     unread = 0
-    done: list[Capture] = []
+    taken: list[_Taken] = []
     total = 0
-    for position, (name, vantage, batches) in enumerate(captures):
-        frames, snapped = 0, False
-        linktypes: set[int] = set()
+    for name, vantage, batches in captures:
+        first = len(taken)
         for batch in batches:
             rows = batch.rows
             for column in wanted:
                 parts[column].append(np.ascontiguousarray(rows[column]))
-            parts["capture"].append(np.full(len(rows), position, np.uint16))
+            parts["capture"].append(_count(batch, taken, first, name, vantage))
             if with_digest:
                 parts["digest"].append(_digests(batch))
             if with_dns:
@@ -91,18 +95,68 @@ def load(
                         unread += 1
                         continue
                     start = int(batch.frames.index["offset"][i]) + int(rows["dns_offset"][i])
-                    messages[total + frames + i] = dns.parse(batch.frames.buffer[start : start + int(rows["dns_len"][i])].tobytes())
-            frames += len(rows)
-            snapped = snapped or bool((rows["caplen"] < rows["wirelen"]).any())
-            linktypes.update(np.unique(rows["linktype"]).tolist())
-        total += frames
-        done.append(Capture(name, vantage, snapped, frames, tuple(sorted(linktypes))))
+                    messages[total + i] = dns.parse(batch.frames.buffer[start : start + int(rows["dns_len"][i])].tobytes())
+            total += len(rows)
+        if len(taken) == first:
+            taken.append(_Taken(name, vantage))
     joined: dict[str, Array] = {}
     for column in list(parts):
         pieces = parts.pop(column)
         empty = np.zeros(0, ROW[column] if column in (ROW.names or ()) else np.uint64)
         joined[column] = np.concatenate(pieces) if pieces else empty
-    return Table(joined, tuple(done), messages, unread)
+    place = joined["capture"].astype(np.int64)
+    if (np.diff(place) < 0).any():  # the places of one file take turns in it
+        order = np.argsort(place, kind="stable")
+        joined = {column: values[order] for column, values in joined.items()}
+        moved = np.argsort(order)
+        messages = {int(moved[row]): message for row, message in messages.items()}
+    return Table(joined, _captures(taken), messages, unread)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What is known of a capture while it is being read."""
+
+    name: str
+    vantage: str | None
+    frames: int = 0
+    snapped: bool = False
+    linktypes: set[int] = field(default_factory=set)
+
+
+def _count(batch: Batch, taken: list[_Taken], first: int, name: str, vantage: str | None) -> npt.NDArray[np.uint16]:
+    """The capture of each row: its position in `taken`, where those of this file begin at `first`. Places not met before are added."""
+    places = [vantage or interface.place for interface in batch.frames.interfaces] or [vantage]
+    for place in dict.fromkeys(places):
+        if all(one.vantage != place for one in taken[first:]):
+            taken.append(_Taken(name, place))
+    rows = batch.rows
+    where = np.full(len(rows), first, np.uint16)
+    if len(taken) > first + 1:
+        position = {one.vantage: i for i, one in enumerate(taken[first:], first)}
+        where = np.array([position[place] for place in places], np.uint16)[batch.frames.index["interface"]]
+    short = rows["caplen"] < rows["wirelen"]
+    for i, one in enumerate(taken[first:], first):
+        mine = where == i
+        one.frames += int(np.count_nonzero(mine))
+        one.snapped = one.snapped or bool(short[mine].any())
+        one.linktypes.update(np.unique(rows["linktype"][mine]).tolist())
+    return where
+
+
+def _captures(taken: Sequence[_Taken]) -> tuple[Capture, ...]:
+    often = Counter(one.name for one in taken)
+    return tuple(
+        Capture(
+            f"{one.name}[{one.vantage}]" if often[one.name] > 1 and one.vantage else one.name,
+            one.vantage,
+            one.snapped,
+            one.frames,
+            tuple(sorted(one.linktypes)),
+            one.name,
+        )
+        for one in taken
+    )
 
 
 def _digests(batch: Batch) -> npt.NDArray[np.uint64]:
