@@ -459,11 +459,11 @@ _SAID: Mapping[str, int] = {
     "specified qdisc kind is unknown": errno.EOPNOTSUPP,
     "cannot delete qdisc with handle of zero": errno.ENOENT,
     "invalid handle": errno.ENOENT,
-    "exclusivity flag on": errno.EEXIST,  # a root qdisc that somebody has set
     "exclusivity flag on, cannot modify": errno.EEXIST,
     "requested aead algorithm not found": errno.ENOSYS,
+    "no such file or directory; did you mean": errno.ENOENT,  # nft, of a table that is there in another family
 }
-"""Sentences of ip and tc that carry no name of an error, and the error they stand for."""
+"""Sentences of ip, tc and nft that carry no name of an error, and the error they stand for."""
 
 
 def _said(complaint: str) -> OSError:
