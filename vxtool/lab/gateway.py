@@ -37,7 +37,7 @@ def bridge(node: str) -> list[Step]:
     name = names.GATEWAY_BRIDGE
     return [
         SetSysctl(node, "net.ipv4.ip_forward", "1", before="0"),
-        AddBridge(node, name, mac=names.bridge_mac(node, name)),
+        AddBridge(node, name, mac=names.bridge_mac(node, name), queue=0),
         AddAddress(node, name, IPv4Interface((ADDRESS, SUBNET.prefixlen))),
         SetUp(node, name),
         AddRules(node, "ip", name, _MASQUERADE),
@@ -48,7 +48,7 @@ def bridge(node: str) -> list[Step]:
 def attach(node: str, sandbox: str, device: str, address: IPv4Address, port: str) -> list[Step]:
     """The sandbox's interface `device` on the bridge, whose side of the pair is called `port`, and the default route through it."""
     return [
-        AddVeth(node, port, sandbox, device, _MTU, peer_mac=mac_from_ipv4(address)),
+        AddVeth(node, port, sandbox, device, _MTU, peer_mac=mac_from_ipv4(address), queue=0),
         SetMaster(node, port, names.GATEWAY_BRIDGE),
         SetUp(node, port),
         AddAddress(sandbox, device, IPv4Interface((address, SUBNET.prefixlen))),
