@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vxtool.errors import UsageError
 from vxtool.lab import encryption, gateway, names
 from vxtool.lab.driver import Overlay, Peer
 from vxtool.lab.encryption import Key, Keyring
-from vxtool.lab.spec import Options
 from vxtool.lab.steps import AddNamespace, Step, inverses
 from vxtool.lab.topology import Topology
 from vxtool.model import (
@@ -32,6 +32,9 @@ from vxtool.model import (
     overlay_mac,
     overlay_mtu,
 )
+
+if TYPE_CHECKING:
+    from vxtool.lab.spec import Options
 
 __all__ = ["MTU_OPTION", "Plan", "Snapshot"]
 
