@@ -179,7 +179,7 @@ def link_name(a: str, b: str, taken: set[str]) -> str:
 # --------------------------------------------------------------------------------------------------------------------
 
 _NUMBER = r"(\d{1,12}(?:\.\d{1,6})?)"
-_RATE = re.compile(_NUMBER + r"\s*([kmg]?)bit(?:/s|ps)?", re.IGNORECASE)
+_RATE = re.compile(_NUMBER + r"\s*([kmg]?)bit(?:/s)?", re.IGNORECASE)
 _DELAY = re.compile(_NUMBER + r"\s*(us|ms|s)", re.IGNORECASE)
 _LOSS = re.compile(_NUMBER + r"\s*%?")
 _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
