@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,7 +60,7 @@ TWIN = network("twin", 4098, internal=True)
 WIDE = network("wide", 4200, "10.1.0.0/24", "10.1.1.0/24")
 
 
-def known(world: Any, cluster: Cluster) -> dict[str, Any]:
+def known(world: Any) -> dict[str, Any]:
     """Of each overlay sandbox there is: its neighbours and forwarding entries, by VNI."""
     told = {}
     for name in sorted(entry.name for entry in Path("/run/netns").iterdir() if ":1-" in entry.name):
@@ -116,7 +116,7 @@ def test_after_any_history_kernels_and_pings_agree_with_the_cluster(world: Any, 
             lab.detach(*draw.choice(there))
         else:
             world.kernel.perform(lab.plan.move(draw.choice(there)[1], draw.choice(nodes)))
-        assert known(world, lab.plan.cluster) == expected(lab.plan.cluster), f"after step {number}, {what}"
+        assert known(world) == expected(lab.plan.cluster), f"after step {number}, {what}"
         if number in (9, 19):
             everybody = [str(one.ip) for one in lab.plan.cluster.endpoints]
             wanted = reachable(lab.plan.cluster)
@@ -139,7 +139,7 @@ def test_a_failure_in_the_middle_leaves_kernel_and_plan_as_they_were(world: Any)
     lab.plan.restore(snapshot)
     assert _everything(world) == before
     lab.detach("vm2", "c1")
-    assert known(world, lab.plan.cluster) == expected(lab.plan.cluster)
+    assert known(world) == expected(lab.plan.cluster)
 
 
 def _everything(world: Any) -> dict[str, list[str]]:
@@ -298,10 +298,10 @@ def test_an_overlay_sandbox_is_the_19_03_drivers_field_by_field(world: Any) -> N
         lab.attach(name, node, web=ip)
     # The dump's containers were never started: the other ends of their pairs are down.
     world.kernel.perform([SetDown(f"vm1:{name}", "eth0") for name in ("ep0", "ep1")])
-    time.sleep(0.1)  # until the kernel's link watch has seen it
     sandbox = "vm1:1-jnz278zgn1"
-    sysctls = world.sh(f"ip netns exec {sandbox} sysctl net.ipv6.conf.all.disable_ipv6 net.ipv4.ip_forward")
-    assert _dumped(world, sandbox, "br0 vxlan0 veth0 veth1") | _facts(sysctls) == _facts(DRIVER_19_03)
+    sysctls = _facts(world.sh(f"ip netns exec {sandbox} sysctl net.ipv6.conf.all.disable_ipv6 net.ipv4.ip_forward"))
+    expected = _facts(DRIVER_19_03)
+    assert _settled(lambda: _dumped(world, sandbox, "br0 vxlan0 veth0 veth1") | sysctls, expected) == expected
 
 
 def test_a_task_with_a_published_port_and_its_node_are_those_of_a_20_10_swarm(world: Any) -> None:
@@ -310,22 +310,23 @@ def test_a_task_with_a_published_port_and_its_node_are_those_of_a_20_10_swarm(wo
     balancer = replace(endpoint("ingress-endpoint", "vm1", "ingress", "10.0.0.2"), kind=EndpointKind.LOAD_BALANCER)
     world.kernel.perform(lab.plan.attach([balancer]))
     lab.attach("web.1", "vm1", web="10.0.1.3", ingress="10.0.0.6")
-    _settled(world, "vm1", "docker_gwbridge")
-    assert _dumped(world, "vm1:web.1", "eth0 eth1 eth2", "addr|route") == _facts(CONTAINER_20_10)
-    ports = [link["ifname"] for link in world.json("ip -j -n vm1 link show master docker_gwbridge")]
-    node = {fact for fact in _dumped(world, "vm1", f"docker_gwbridge {' '.join(ports)}", "addr|route") if "192.168" not in fact[1]}
-    assert node == _facts(NODE_20_10)
+    ports = " ".join(link["ifname"] for link in world.json("ip -j -n vm1 link show master docker_gwbridge"))
+
+    def node() -> set[tuple[str, ...]]:
+        return {fact for fact in _dumped(world, "vm1", f"docker_gwbridge {ports}", "addr|route") if "192.168" not in fact[1]}
+
+    assert _settled(lambda: _dumped(world, "vm1:web.1", "eth0 eth1 eth2", "addr|route"), _facts(CONTAINER_20_10)) == _facts(CONTAINER_20_10)
+    assert _settled(node, _facts(NODE_20_10)) == _facts(NODE_20_10)
     (bridge,) = world.json("ip -d -j -n vm1:1-jnz278zgn1 link show br0")
     assert bridge["linkinfo"]["info_data"].get("vlan_default_pvid", 0) == 0
 
 
-def _settled(world: Any, namespace: str, bridge: str) -> None:
-    """Waits until the bridge's ports forward."""
-    for _ in range(50):
-        ports = world.json(f"ip -d -j -n {namespace} link show master {bridge}")
-        if all(port["linkinfo"]["info_slave_data"]["state"] == "forwarding" for port in ports):
-            return
-        time.sleep(0.02)
+def _settled(look: Callable[[], set[tuple[str, ...]]], expected: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """What is seen when it is as expected, at the latest after five seconds: the kernel's link watch tells once a second (net/core/link_watch.c)."""
+    end = time.monotonic() + 5
+    while (seen := look()) != expected and time.monotonic() < end:
+        time.sleep(0.05)
+    return seen
 
 
 # -- a whole cluster -------------------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_a_cluster_is_built_in_one_go_and_undone_in_one_go(world: Any) -> None:
     )
     steps = lab.plan.build(Cluster(networks=(WEB, WIDE), endpoints=endpoints))
     world.kernel.perform(steps)
-    assert known(world, lab.plan.cluster) == expected(lab.plan.cluster)
+    assert known(world) == expected(lab.plan.cluster)
     addresses = [str(one.ip) for one in endpoints]
     assert lab.matrix(["vm1:c0", "vm2:c4"], addresses) == {"vm1:c0": set(addresses), "vm2:c4": set(addresses)}
     world.kernel.perform(inverses(steps))
