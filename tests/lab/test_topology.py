@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mininet.topo import LinearTopo, SingleSwitchTopo, Topo
+from mininet.util import splitArgs
 
 from vxtool.errors import UsageError
 from vxtool.lab.topology import (
@@ -23,7 +24,7 @@ from vxtool.lab.topology import (
     parse_rate,
     parse_route,
 )
-from vxtool.lab.topos import FOLDER, from_topo, load, names
+from vxtool.lab.topos import FOLDER, _build, from_topo, load, names
 
 
 def drawn(build: Callable[[Topo], Any]) -> Topology:
@@ -96,6 +97,18 @@ def test_one_segment_is_the_article() -> None:
 def test_parameters_are_given_as_mininet_has_them(text: str, nodes: dict[str, str]) -> None:
     topology = load(text)
     assert {node.name: str(topology.address(node.name)) for node in topology.nodes} == nodes
+
+
+@pytest.mark.parametrize("text", ["n=4", "4", "delay=20ms,loss=0.5", "bw=1e3", "name=7up", "nodes=a@10.0.0.1/8+b", "x=a=b", "-3,n=-4", "n= 5", "n="])
+def test_parameters_are_numbers_where_mininet_takes_them_for_numbers(text: str) -> None:
+    taken: list[Any] = []
+
+    def topo(*positional: Any, **named: Any) -> Topo:
+        taken.extend((list(positional), named))
+        return SingleSwitchTopo(2)
+
+    _build(topo, text.split(","), text)
+    assert ["topo", *taken] == list(splitArgs(f"topo,{text}"))
 
 
 @pytest.mark.parametrize(("nodes", "prefix"), [(2, 24), (146, 24), (147, 23), (402, 23), (403, 22), (914, 22), (915, 20)])

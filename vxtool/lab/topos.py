@@ -6,7 +6,7 @@ Mininet runs it: it is a program, and its author is trusted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,12 @@ def _topos(path: Path) -> Mapping[str, Callable[..., Any]]:
     return topos
 
 
-def _build(topo: Callable[..., Any], given: Iterable[str], text: str) -> Any:
+def _build(topo: Callable[..., Any], given: Sequence[str], text: str) -> Any:
     """The Topo with its parameters, in the style of `mn --topo NAME,2,n=4`. What a class says against them is told as it says it."""
     from inspect import signature
 
-    from mininet.util import splitArgs
-
-    _, positional, named = splitArgs(",".join(["", *given]))
+    positional = [_number(one) for one in given if "=" not in one]
+    named = {name: _number(value) for name, _, value in (one.partition("=") for one in given if "=" in one)}
     takes = signature(getattr(topo, "build", topo)).parameters.values()
     known = [one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD and one.name != "self"]
     open_ended = any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in takes)
@@ -113,6 +112,16 @@ def _build(topo: Callable[..., Any], given: Iterable[str], text: str) -> Any:
         raise UsageError(f"{text}: {error}") from error
     except Exception as error:
         raise UsageError(f"{text}: the topology cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _number(text: str) -> int | float | str:
+    """As mininet.util.makeNumeric reads it."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 # --------------------------------------------------------------------------------------------------------------------
