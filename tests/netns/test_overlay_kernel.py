@@ -317,8 +317,16 @@ def test_a_task_with_a_published_port_and_its_node_are_those_of_a_20_10_swarm(wo
 
     assert _settled(lambda: _dumped(world, "vm1:web.1", "eth0 eth1 eth2", "addr|route"), _facts(CONTAINER_20_10)) == _facts(CONTAINER_20_10)
     assert _settled(node, _facts(NODE_20_10)) == _facts(NODE_20_10)
+
+
+@pytest.mark.vm
+def test_the_bridge_of_a_subnet_has_no_default_vlan(world: Any) -> None:
+    """As in the 20.10 dump; this machine's kernel may not know VLANs on bridges."""
+    lab = Laid(world, WEB)
+    lab.attach("a", "vm1", web="10.0.1.3")
     (bridge,) = world.json("ip -d -j -n vm1:1-jnz278zgn1 link show br0")
-    assert bridge["linkinfo"]["info_data"].get("vlan_default_pvid", 0) == 0
+    assert bridge["linkinfo"]["info_data"]["vlan_default_pvid"] == 0
+    assert world.json("bridge -j -n vm1:1-jnz278zgn1 vlan show") in (None, [])
 
 
 def _settled(look: Callable[[], set[tuple[str, ...]]], expected: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
@@ -358,6 +366,8 @@ def test_between_two_nodes_an_encrypted_network_is_esp_and_clear_text_is_refused
     lab = Laid(world, sec, WEB)
     for number, node in enumerate(("vm1", "vm2", "vm3")):
         lab.attach(f"s{number}", node, sec=f"10.0.3.{number + 3}", web=f"10.0.1.{number + 3}")
+    xfrm = world.sh("ip -n vm1 xfrm state; ip -n vm1 xfrm policy")
+    assert (xfrm.count("aead rfc4106(gcm(aes))"), xfrm.count("dir out priority 0")) == (8, 2), "as in the dump of a 20.10 swarm of three nodes"
     seen = Seen(world, "vm1")
     assert lab.reaches("vm1:s0", "10.0.3.4", "10.0.3.5") == {"10.0.3.4", "10.0.3.5"}
     assert seen.protocols() == {"esp"}, "nothing of the network's frames is in the clear"
@@ -368,6 +378,10 @@ def test_between_two_nodes_an_encrypted_network_is_esp_and_clear_text_is_refused
         assert lab.reaches("vm1:s0", "10.0.3.4", "10.0.3.5") == {"10.0.3.4", "10.0.3.5"}
     world.sh("ip netns exec vm1 nft delete table ip encrypted-001003")  # vm1 no longer marks: it sends in the clear
     assert lab.reaches("vm1:s0", "10.0.3.4") == set()
+    world.sh("ip netns exec vm1 nft add table ip encrypted-001003")
+    for number, node in enumerate(("vm1", "vm2", "vm3")):
+        lab.detach(node, f"s{number}")
+        assert world.sh(f"ip -n {node} xfrm state; ip -n {node} xfrm policy") == ""
 
 
 class Seen:
@@ -376,7 +390,7 @@ class Seen:
     def __init__(self, world: Any, node: str) -> None:
         self.world, self.node = world, node
         rules = 'ip protocol esp counter comment "esp"; udp dport 4789 counter comment "vxlan";'
-        world.sh(f"ip netns exec {node} nft 'table netdev seen {{ chain in {{ type filter hook ingress device eth0 priority 0; {rules} }} }}'")
+        world.sh(f"ip netns exec {node} nft 'table netdev seen {{ chain in {{ type filter hook ingress device eth0 priority 0; {rules} }}; }}'")
 
     def protocols(self) -> set[str]:
         listed = self.world.sh(f"ip netns exec {self.node} nft list table netdev seen")
