@@ -2,12 +2,15 @@
 
 import os
 import shutil
+from io import BytesIO, TextIOWrapper
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from vxtool.errors import ExpectationError, UsageError
-from vxtool.expect import Spec, load, parse_spec
+from vxtool.expect import Spec, load, load_cluster, parse_spec, to_yaml
+from vxtool.model import Cluster, Node
 
 PHASES = Path(__file__).parents[2] / "captures/swarm-phases"
 NAMES = ("steady", "scaled", "drained")
@@ -117,3 +120,9 @@ def test_two_kinds_of_statement_for_one_moment_are_refused(tmp_path: Path) -> No
 def test_nothing_is_no_expectation() -> None:
     with pytest.raises(UsageError, match="--expect"):
         load([])
+
+
+def test_a_written_expectation_may_come_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = to_yaml(Cluster(nodes=(Node("vm1", advertise=ip_address("192.168.68.109")),)))
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(text.encode())))
+    assert [node.name for node in load_cluster("-").nodes] == ["vm1"]

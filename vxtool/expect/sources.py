@@ -84,11 +84,10 @@ def read(paths: Sequence[str]) -> Reading:
     files: list[_File] = []
     for path in paths:
         if path == "-":
-            reading.documents += split(
-                _decoded(_bounded(sys.stdin.buffer.read(FILE_LIMIT + 1), "standard input"), "standard input"), "standard input"
-            )
+            here = "standard input"
+            reading.documents += read_text(_decoded(_bounded(sys.stdin.buffer.read(FILE_LIMIT + 1), here), here), here)
             if not reading.documents:
-                raise ExpectationError("standard input holds neither JSON nor a table of the docker command")
+                raise ExpectationError("standard input holds neither JSON, a table of the docker command nor an expectation in YAML")
         else:
             files += _files(Path(path))
     if len(files) > FILES_LIMIT:
