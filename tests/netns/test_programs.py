@@ -398,7 +398,7 @@ def test_a_program_whose_keeper_was_killed_dies_and_is_not_listed(lab: Running) 
         assert program.pid is not None
         os.kill(program.pid, signal.SIGKILL)
         assert process.wait() == 137
-    assert all(one.number != program.number for one in programs.listing(lab))
+    until(lambda: all(one.number != program.number for one in programs.listing(lab)))
     until(lambda: "sleep 1000" not in say(lab, WEB1, "ps", "-e", "-o", "args="))
 
 

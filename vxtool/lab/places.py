@@ -14,6 +14,7 @@ costs it none of the imports that `locate` needs. All of
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -76,47 +77,53 @@ def places(topology: Topology, cluster: Cluster) -> list[Place]:
 
 def locate(topology: Topology, cluster: Cluster, text: str) -> Place:
     """The place that `text` names. UsageError, with the names that come near, when there is none or more than one."""
-    known = places(topology, cluster)
-    by_name = _by_name(known)
+    by_name = _by_name(places(topology, cluster))
     if text in by_name:
         return _only(text, by_name[text])
-    stem, _, device = text.rpartition(":")
+    stem, _, rest = text.rpartition(":")
     if stem in by_name:
-        return _device(_only(stem, by_name[stem]), device, text)
+        place = _only(stem, by_name[stem])
+        if place.kind is not PlaceKind.LINK:
+            return _with_device(place, rest, text)
+        ends = [name for name in by_name if name.startswith(f"{stem}:")]
+        raise UsageError(f"{text!r}: link {stem} does not end at {rest!r}; write {' or '.join(ends)}")
     near = difflib.get_close_matches(text, by_name, n=3, cutoff=0.6)
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UsageError(f"{text!r} is no node, endpoint, link or NETWORK@NODE of this lab{meant} (`vxtool lab ps` lists them)")
+    raise UsageError(f"{text!r} is no node, endpoint, link or NETWORK@NODE of this lab{meant} (`vxtool lab ps` lists endpoints, `graph` the rest)")
 
 
 def _by_name(known: Iterable[Place]) -> dict[str, list[Place]]:
     """Whatever may be written for each place. Machines come first: a name that is theirs is nobody else's."""
     found: dict[str, list[Place]] = {}
     for place in known:
-        for name in dict.fromkeys((place.name, place.namespace)):
+        names = [place.name]
+        if place.kind is PlaceKind.ENDPOINT:
+            names += [place.hostname, place.namespace]
+        elif place.kind is PlaceKind.NETWORK:
+            names += [place.namespace]
+        for name in dict.fromkeys(names):
             others = found.setdefault(name, [])
-            if not others or (place.kind is PlaceKind.ENDPOINT and others[0].kind is PlaceKind.ENDPOINT):
+            if all(place.kind is other.kind is PlaceKind.ENDPOINT for other in others):
                 others.append(place)
     return found
 
 
 def _only(text: str, found: list[Place]) -> Place:
     if len(found) > 1:
-        raise UsageError(f"{text} is on several nodes: write {' or '.join(place.namespace for place in found)}")
+        raise UsageError(f"{text!r} is on several nodes: write {' or '.join(place.namespace for place in found)}")
     return found[0]
 
 
-def _device(place: Place, device: str, text: str) -> Place:
-    if place.kind is PlaceKind.LINK:
-        raise UsageError(f"{text}: link {place.name} has no end at {device!r}; its ends are {' and '.join(place.name.split('-'))}")
+def _with_device(place: Place, device: str, text: str) -> Place:
     if device in (*place.devices, "lo"):
         return replace(place, device=device)
     there = f"it has {', '.join(place.devices)}" if place.devices else "its devices are not known to the plan"
-    raise UsageError(f"{text}: {place.name} has no device {device!r}; {there}")
+    raise UsageError(f"{text!r}: {place.name} has no device {device!r}; {there}")
 
 
 def _machines(topology: Topology) -> Iterator[Place]:
     for machine in topology.machines:
-        devices = tuple(end.device for link in topology.links for end in link.ends if end.machine == machine.name)
+        devices = tuple(end.device for end in topology.ends(machine.name))
         kind = PlaceKind(machine.kind)
         if kind is PlaceKind.SWITCH:
             yield Place(kind, machine.name, topology.namespace(machine.name), machine.name, (machine.name, *devices), device=machine.name)
@@ -133,21 +140,23 @@ def _endpoints(topology: Topology, cluster: Cluster) -> Iterator[Place]:
     for endpoint in cluster.endpoints:
         if endpoint.kind in sandboxed and endpoint.name and endpoint.node is not None:
             sandboxes.setdefault((endpoint.node, endpoint.name), []).append(endpoint)
+    nodes_with = Counter(name for _, name in sandboxes)
     for (node, name), attachments in sandboxes.items():
+        namespace = f"{node}:{name}"
         networks = [cluster.network_by_name.get(endpoint.network) for endpoint in attachments]
         # docker_gwbridge is the last device of a sandbox that is not on internal networks only.
         gateway = any(network is not None and not network.internal for network in networks)
         devices = tuple(f"eth{number}" for number in range(len(attachments) + gateway))
         addresses = tuple(address for endpoint in attachments for address in endpoint.addresses)
-        yield Place(PlaceKind.ENDPOINT, name, f"{node}:{name}", node, devices, addresses=addresses)
+        shortest = name if nodes_with[name] == 1 else namespace
+        yield Place(PlaceKind.ENDPOINT, shortest, namespace, node, devices, addresses=addresses)
 
 
 def _links(topology: Topology) -> Iterator[Place]:
     for link in topology.links:
-        for end in sorted(link.ends, key=lambda end: _farness(topology, end)):
-            place = _link(topology, link, end)
-            yield place
-            yield replace(place, name=f"{link.name}:{end.machine}")
+        ends = [_link(topology, link, end) for end in sorted(link.ends, key=lambda end: _farness(topology, end))]
+        yield ends[0]
+        yield from (replace(place, name=f"{link.name}:{place.machine}") for place in ends)
 
 
 def _farness(topology: Topology, end: End) -> int:
