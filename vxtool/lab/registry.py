@@ -22,7 +22,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -173,24 +173,31 @@ def _finish(place: Path) -> str:
 def alone() -> Iterator[Path]:
     """The registry's folder, and nobody else makes or removes a lab in it meanwhile. An empty registry is removed at the end."""
     home = folder()
-    lock = home / ".lock"
-    while True:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            continue  # whoever removed the last lab has just removed the registry
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if lock.exists() and os.path.samestat(lock.stat(), os.fstat(descriptor)):
-            break
-        os.close(descriptor)
+    descriptor = _locked(home)
     try:
         yield home
     finally:
         if not _places():
-            lock.unlink()
-            home.rmdir()
+            (home / ".lock").unlink()
+            with suppress(OSError):  # somebody has just made a new one
+                home.rmdir()
         os.close(descriptor)
+
+
+def _locked(home: Path) -> int:
+    """The registry's lock, open and taken. Whoever had it before may have removed it: then it is made again."""
+    while True:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = -1
+        try:
+            descriptor = os.open(home / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.stat(home / ".lock"), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def group_name(place: Path) -> str:
