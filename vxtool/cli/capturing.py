@@ -59,8 +59,12 @@ def run(
     found = {(one.namespace, one.device): one for one in reversed(vantages(running, places, device))}  # of two names for one device the first
     at = list(reversed(found.values()))
     port = client.cluster(running).data_path_port
-    until = {os.pidfd_open(running.leader): select.POLLIN}
-    with Sniffer(at, filter=filter if words is None else words, snaplen=snaplen or 0, buffer=None if buffer is None else int(buffer)) as sniffer:
+    memory = None if buffer is None else int(buffer)
+    with (
+        open(os.pidfd_open(running.leader), closefd=True, buffering=0, mode="rb") as leader,
+        Sniffer(at, filter=filter if words is None else words, snaplen=snaplen or 0, buffer=memory) as sniffer,
+    ):
+        until = {leader.fileno(): select.POLLIN}
         recordings = [Recording(path, sniffer, place) for path, place in _files(to, split, sniffer)]
         sinks: list[Callable[[Frames], None]] = [recording.write for recording in recordings]
         if to is None or show:
@@ -76,6 +80,8 @@ def run(
             finally:
                 for recording in recordings:
                     recording.finish()
+        if select.select([leader], [], [], 0)[0]:
+            _say(f"lab {running.name} has ended")
         return _tell(sniffer.statistics)
 
 
@@ -132,10 +138,10 @@ def _stdout() -> dict[int, int]:
 
 @contextmanager
 def _signals(sniffer: Sniffer) -> Iterator[None]:
-    """The first signal ends the capture in good order, a second Ctrl-C at once."""
+    """The first signal ends the capture in good order. A second Ctrl-C ends the process: it may hang in a write to somebody who does not read."""
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         sniffer.stop()
 
     with ExitStack() as stack:

@@ -31,6 +31,7 @@ from vxtool.model import Cluster, Endpoint, Network
 
 if TYPE_CHECKING:
     from vxtool.lab.places import Place
+    from vxtool.lab.sniff import Capture
 
 __all__ = ["Lab"]
 
@@ -263,6 +264,14 @@ class Lab:
         from vxtool.lab import programs
 
         return programs.start(self.running, self.place(where), command, **how)
+
+    def capture(self, *places: str, to: str | os.PathLike[str], device: str | None = None, **how: Any) -> Capture:
+        """`with lab.capture("vm1", "web.1", to="x.pcapng"):` captures there what happens inside the block, as `vxtool capture` does; `how` as for
+        vxtool.lab.sniff.Capture (filter, snaplen, buffer)."""
+        from vxtool.lab.sniff import Capture
+        from vxtool.lab.vantages import vantages
+
+        return Capture(vantages(self.running, places, device), to=to, **how)
 
 
 def _process_one(place: Path, descriptors: tuple[int, ...], log: int) -> subprocess.Popen[bytes]:
