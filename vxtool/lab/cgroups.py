@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["CONTROLLERS", "Groups", "enter", "memory", "prepare", "read", "remove"]
@@ -55,9 +56,10 @@ def read(record: Path) -> Groups:
 
 
 def enter(groups: Groups, leaf: str, pid: int) -> None:
-    """Puts a process into a leaf of the lab's groups; what it starts later is in there too."""
+    """Puts a process into a leaf of the lab's groups; what it starts later is in there too. A hierarchy that refuses it goes without."""
     for group in dict.fromkeys(groups.values()):
-        (group / leaf / "cgroup.procs").write_text(str(pid))
+        with suppress(OSError):
+            (group / leaf / "cgroup.procs").write_text(str(pid))
 
 
 def memory(groups: Groups) -> int | None:

@@ -109,4 +109,4 @@ def _reachable(folder: os.PathLike[str] | str) -> Iterator[str]:
 
 
 def _log(running: Running) -> str:
-    return f"{running.folder / 'log'} says more, vxtool lab down --lab {running.name} ends it"
+    return f"{running.folder / 'log'} says more, vxtool lab down {running.name} ends it"

@@ -37,7 +37,7 @@ def main(name: str, folder: str, *descriptors: str) -> None:
     lock, listener, word, starter = map(int, descriptors)
     for descriptor in (lock, word, starter):
         os.set_inheritable(descriptor, False)
-    if os.read(word, 1) != GO:
+    if not _told_to_go(word, starter):
         return
     os.chdir("/")
     try:
@@ -49,6 +49,15 @@ def main(name: str, folder: str, *descriptors: str) -> None:
         _log(f"the namespaces of the lab cannot be made: {error}")
         return
     _hold(Supervisor([sys.executable, "-P", "-m", "vxtool.lab.supervisor", name, folder, str(listener)], listener), word, starter)
+
+
+def _told_to_go(word: int, starter: int) -> bool:
+    """The pipe alone does not tell that the starter has ended: its other children may have the other end open, too."""
+    events = select.poll()
+    for descriptor in (word, starter):
+        events.register(descriptor, select.POLLIN)
+    ready = [descriptor for descriptor, _ in events.poll()]
+    return word in ready and os.read(word, 1) == GO
 
 
 def _settle(name: str) -> None:
