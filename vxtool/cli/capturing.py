@@ -20,7 +20,7 @@ from vxtool.cli.lab.choosing import chosen
 from vxtool.decode.render import printable
 from vxtool.errors import UsageError
 from vxtool.lab import client
-from vxtool.lab.sniff import Recording, Sniffer, Statistics
+from vxtool.lab.sniff import Recording, Sniffer, Statistics, Vantage, hurry
 from vxtool.lab.vantages import vantages
 
 if TYPE_CHECKING:
@@ -56,13 +56,14 @@ def run(
         raise UsageError("--filter and words behind -- are two filters: give one of them")
     _check_target(to, split, show)
     running = chosen(lab)
-    found = {(one.namespace, one.device): one for one in reversed(vantages(running, places, device))}  # of two names for one device the first
-    at = list(reversed(found.values()))
+    at: dict[tuple[Path, str], Vantage] = {}
+    for one in vantages(running, places, device):
+        at.setdefault((one.namespace, one.device), one)  # under two names it is still one device
     port = client.cluster(running).data_path_port
     memory = None if buffer is None else int(buffer)
     with (
         open(os.pidfd_open(running.leader), closefd=True, buffering=0, mode="rb") as leader,
-        Sniffer(at, filter=filter if words is None else words, snaplen=snaplen or 0, buffer=memory) as sniffer,
+        Sniffer(list(at.values()), filter=filter if words is None else words, snaplen=snaplen or 0, buffer=memory) as sniffer,
     ):
         until = {leader.fileno(): select.POLLIN}
         recordings = [Recording(path, sniffer, place) for path, place in _files(to, split, sniffer)]
@@ -71,8 +72,9 @@ def run(
             sinks.append(_lines(port))
         if to in (None, "-") or show:
             until |= _stdout()
-        _say(f"capturing at {_listed([str(one) for one in sniffer.vantages])}")
+        hurry()
         with _signals(sniffer):
+            _say(f"capturing at {_listed([str(one) for one in sniffer.vantages])}")
             try:
                 for frames in sniffer.frames(count=count, seconds=seconds, idle=idle, until=until):
                     for sink in sinks:
