@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_a_tree_says_at_which_byte_each_header_begins(invoke: Invoke, vm1: str) 
     assert [line.split()[:2] for line in result.stdout.splitlines() if "VXLAN" in line] == [["42", "VXLAN"]]
     more = invoke("decode", "-vv", "--vni", "4096", "--limit", "1", vm1)
     assert len(more.stdout) > len(result.stdout)
+
+
+def test_delta_counts_from_the_frame_shown_before_as_tcpdump_ttt_does(invoke: Invoke, vm1: str) -> None:
+    chosen = ("decode", "--vni", "4097", "--limit", "20", vm1)
+    moments = [json.loads(line)["ts"] for line in invoke(*chosen, "--ndjson", "--columns", "ts").stdout.splitlines()]
+    gaps = [0, *(after - before for before, after in pairwise(moments))]
+    assert [line.split()[1] for line in invoke(*chosen, "--time", "delta").stdout.splitlines()] == [f"{gap // 1000 / 1e6:.6f}" for gap in gaps]
+    titles = [line for line in invoke(*chosen, "--time", "delta", "-v").stdout.splitlines() if line.startswith("frame ")]
+    assert [line.split()[2] for line in titles] == [f"{gap / 1e9:.9f}" for gap in gaps]
 
 
 def test_parquet_holds_the_rows(invoke: Invoke, vm1: str, tmp_path: Path) -> None:

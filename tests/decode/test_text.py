@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dns.message
 import dns.rrset
@@ -24,6 +24,7 @@ from tests.decode.seen import CAPTURES, NAMES, batches, random_batches, with_dns
 from vxtool.capture import Frames
 from vxtool.decode.batch import Batch
 from vxtool.decode.text import TextSink, icmp_words
+from vxtool.decode.times import Clock
 from vxtool.decode.walk import Options, walk
 
 UNDERLAY = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
@@ -42,9 +43,9 @@ def decoded(packets: Sequence[Packet | bytes | Made], **options: bool) -> Batch:
     return Batch(frames, walk(frames, Options(**options)))  # type: ignore[arg-type]
 
 
-def lines(*given_batches: Batch, color: bool = False, absolute: bool = False) -> list[str]:
+def lines(*given_batches: Batch, color: bool = False, time: Clock = "relative") -> list[str]:
     out = io.BytesIO()
-    sink = TextSink(out, color=color, absolute=absolute)
+    sink = TextSink(out, color=color, time=time)
     for batch in given_batches:
         sink.write(batch)
     sink.finish()
@@ -201,8 +202,15 @@ def test_time_is_relative_to_the_first_frame_or_absolute_in_utc() -> None:
     batch.rows["ts"] = moments.astype(np.int64)
     assert [line.split()[1] for line in lines(batch)][:2] == ["0.000000", "1.500000"]
     assert lines(batch)[2].split()[1].startswith("-")
-    shown = [" ".join(line.split()[1:3]) for line in lines(batch, absolute=True)]
+    shown = [" ".join(line.split()[1:3]) for line in lines(batch, time="absolute")]
     assert shown == [str(moment.astype("datetime64[us]")).replace("T", " ") for moment in moments]
+
+
+def test_delta_counts_from_the_frame_shown_before_whatever_its_batch() -> None:
+    batch = decoded([overlay(TASKS / ICMP())] * 5)
+    batch.rows["ts"] = [5_000_000_000, 5_000_250_000, 7_000_250_000, 6_999_250_000, 6_999_250_999]
+    for read in ([batch], [batch.select(slice(0, 2)), batch.select(slice(2, 5))]):
+        assert [line.split()[1] for line in lines(*read, time="delta")] == ["0.000000", "0.000250", "2.000000", "-0.001000", "0.000000"]
 
 
 def test_the_first_line_of_the_next_batch_continues_the_first() -> None:
@@ -244,8 +252,8 @@ def test_every_kind_of_frame_has_a_line(name: str) -> None:
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(random_batches())
 def test_rows_of_any_bytes_have_a_line_that_is_safe_to_print(batch: Batch) -> None:
-    for absolute in (False, True):
-        shown = lines(batch, absolute=absolute)
+    for time in get_args(Clock):
+        shown = lines(batch, time=time)
         assert len(shown) == len(batch)
         assert all(line.isprintable() for line in shown)
 

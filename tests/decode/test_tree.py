@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,7 @@ from vxtool.decode.walk import Options, walk
 EVERYTHING = Options(checksums=True, guess=True)
 
 
-def tree(batch: Batch, options: Options = EVERYTHING, **how: bool) -> str:
+def tree(batch: Batch, options: Options = EVERYTHING, **how: Any) -> str:
     out = io.BytesIO()
     sink = TreeSink(out, options=options, **how)
     sink.write(batch)
@@ -74,6 +75,18 @@ def test_a_frame_that_ends_early_says_where_and_what_was_wanted() -> None:
     shown = tree(decoded(Made(bytes(FRAME)[:75]))).splitlines()
     assert shown[:5] == ["frame 1  1970-01-01 00:00:00.000000000 UTC  75 bytes", *EXPECTED.splitlines()[1:5]]
     assert shown[-2:] == ["  68    stop          truncated: ipv4  wants 20 bytes  7 are there", ""]
+
+
+def test_the_title_tells_the_time_as_asked() -> None:
+    batch = decoded(*[Made(bytes(FRAME))] * 3)
+    batch.rows["ts"] = [1_000_000_000, 3_500_000_001, 3_400_000_001]
+
+    def times(time: str) -> list[str]:
+        return [line.split("  ")[1] for line in tree(batch, time=time).splitlines() if line.startswith("frame")]
+
+    assert times("absolute")[1] == "1970-01-01 00:00:03.500000001 UTC"
+    assert times("relative") == [f"{seconds} s after the first frame" for seconds in ("0.000000000", "2.500000001", "2.400000001")]
+    assert times("delta") == [f"{seconds} s after the frame before" for seconds in ("0.000000000", "2.500000001", "-0.100000000")]
 
 
 def test_the_bytes_follow_when_asked_for() -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import random
 from contextlib import suppress
+from typing import get_args
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from vxtool.decode.reassemble import Reassembler
 from vxtool.decode.render import CsvSink, NdjsonSink
 from vxtool.decode.summary import Summary
 from vxtool.decode.text import TextSink
+from vxtool.decode.times import Clock
 from vxtool.decode.tree import TreeSink
 from vxtool.decode.walk import Options, walk
 from vxtool.errors import CaptureError
@@ -31,6 +33,7 @@ __all__ = ["WholePath"]
 
 EVERYTHING = Options(guess=True, checksums=True)
 PLAIN = Options()
+CLOCKS = get_args(Clock)
 OFFSETS = [name for name in ROW.names or () if name.endswith("_offset") and "frag" not in name]
 
 
@@ -78,8 +81,8 @@ class WholePath:
         options = PLAIN if dice.random() < 0.2 else EVERYTHING
         text_out, tree_out = Lines(), Lines()
         self._csv_out.take(), self._json_out.take()  # the header, and what a mutant that failed has left
-        text = TextSink(text_out, color=dice.random() < 0.2, absolute=dice.random() < 0.2)
-        tree = TreeSink(tree_out, options=options, hexdump=dice.random() < 0.2)
+        text = TextSink(text_out, color=dice.random() < 0.2, time=dice.choice(CLOCKS))
+        tree = TreeSink(tree_out, options=options, hexdump=dice.random() < 0.2, time=dice.choice(CLOCKS))
         summary, reassembler = Summary(), Reassembler(options)
         total = 0
         try:

@@ -71,7 +71,11 @@ class _Sectioned(click.Command):
 # ---- how it is written ----
 @click.option("--columns", metavar="LIST", help="Only these columns, in this order: frame,ts,vni (see `vxtool columns`).")
 @click.option("--decap", is_flag=True, help="With -w: the inner frames alone, as an Ethernet capture.")
-@click.option("--time", type=click.Choice(["relative", "absolute"]), help="Text: seconds since the first frame (default), or date and time in UTC.")
+@click.option(
+    "--time",
+    type=click.Choice(["relative", "absolute", "delta"]),
+    help="Seconds since the first frame shown (default), date and time in UTC (default of -v), or seconds since the frame shown before it.",
+)
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Text: auto is on a terminal, unless NO_COLOR is set.")
 def command(**options: Any) -> int:
     """Show what captures hold: outer headers, tunnels, inner headers, names.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vxtool.decode.batch import Batch
     from vxtool.decode.filters import Filter
     from vxtool.decode.render import Sink
+    from vxtool.decode.times import Clock
 
 __all__ = ["run"]
 
@@ -92,7 +93,7 @@ def _kind_of_output(
     effects = {
         "--columns": (columns is not None, ("json", "ndjson", "csv", "parquet")),
         "--decap": (decap, ("w",)),
-        "--time": (time is not None, ("text",)),
+        "--time": (time is not None, ("text", "v")),
     }
     for option, (given, kinds) in effects.items():
         if given and kind not in kinds:
@@ -163,13 +164,14 @@ def _lines(make: Callable[[BinaryIO, dict[str, Any], Decoding], Sink]) -> Callab
 def _text(out: BinaryIO, output: dict[str, Any], _: Decoding) -> Sink:
     from vxtool.decode.text import TextSink
 
-    return TextSink(out, color=_colored(output["color"]), absolute=output["time"] == "absolute")
+    return TextSink(out, color=_colored(output["color"]), time=output["time"] or "relative")
 
 
 def _tree(out: BinaryIO, output: dict[str, Any], decoding: Decoding) -> Sink:
     from vxtool.decode.tree import TreeSink
 
-    return TreeSink(out, options=decoding.options, hexdump=output["verbose"] > 1, color=_colored(output["color"]))
+    clock: Clock = output["time"] or "absolute"
+    return TreeSink(out, options=decoding.options, hexdump=output["verbose"] > 1, color=_colored(output["color"]), time=clock)
 
 
 def _csv(out: BinaryIO, output: dict[str, Any], _: Decoding) -> Sink:

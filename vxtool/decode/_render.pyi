@@ -3,6 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from vxtool.decode.times import Clock
+
 NUMBER: int
 SIGNED: int
 MAC: int
@@ -35,7 +37,7 @@ class Cells:
     ) -> tuple[bytes, int]: ...
 
 class Lines:
-    def __init__(self, colour: bool, absolute: bool, protocols: list[bytes], ethertypes: dict[int, bytes], icmp: dict[int, bytes]) -> None: ...
+    def __init__(self, colour: bool, time: Clock, protocols: list[bytes], ethertypes: dict[int, bytes], icmp: dict[int, bytes]) -> None: ...
     def render(
         self,
         rows: npt.NDArray[np.uint8],

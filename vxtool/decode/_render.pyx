@@ -528,14 +528,15 @@ cdef inline u64 mix(u64 value) noexcept nogil:
 
 @cython.final
 cdef class Lines(Writer):
-    """Writes rows as lines; remembers, from line to line, how wide the columns are, the time of the first, and where TCP connections began.
+    """Writes rows as lines; remembers, from line to line, how wide the columns are, from when times count, and where TCP connections began.
 
-    protocols: a word for each of the 256 IP protocols, or b"". ethertypes: number -> word. icmp: (version << 16 | type << 8 | code) -> words; a key whose code
-    byte is 255 and has no better one stands for the type.
+    time: of times.Clock. protocols: a word for each of the 256 IP protocols, or b"". ethertypes: number -> word. icmp: (version << 16 | type << 8 | code) ->
+    words; a key whose code byte is 255 and has no better one stands for the type.
     """
 
     cdef bint colour
     cdef bint absolute
+    cdef bint delta
     cdef list protocols
     cdef dict ethertypes
     cdef dict icmp
@@ -546,7 +547,7 @@ cdef class Lines(Writer):
     cdef Flow *flows
     cdef bint started
     cdef bint settling  # widths only: connections are not followed
-    cdef i64 origin  # ns, time of the first row
+    cdef i64 origin  # ns, what times count from: the first row, or each time the one before
     cdef int frame_width
     cdef int time_width
     cdef int outer_width
@@ -556,11 +557,12 @@ cdef class Lines(Writer):
     cdef Py_ssize_t hidden  # bytes of colour in the line so far
     cdef bint marked  # a mark has been written: the next one follows a comma
 
-    def __cinit__(self, bint colour, bint absolute, list protocols, dict ethertypes, dict icmp):
+    def __cinit__(self, bint colour, str time, list protocols, dict ethertypes, dict icmp):
         if len(protocols) != 256:
             raise ValueError("protocols must have 256 entries")
         self.colour = colour
-        self.absolute = absolute
+        self.absolute = time == "absolute"
+        self.delta = time == "delta"
         self.protocols = protocols
         self.ethertypes = ethertypes
         self.icmp = icmp
@@ -584,17 +586,19 @@ cdef class Lines(Writer):
         where the bytes of each row's frame begin. Raises ValueError when rows have the wrong shape.
         """
         cdef Py_ssize_t i = start, count = rows.shape[0]
+        cdef i64 first
         if rows.shape[1] != ROW_SIZE or offsets.shape[0] != count or start < 0:
             raise ValueError("rows or offsets have the wrong shape")
         if not self.started and count:
             # The first lines are written twice, so that they are as well aligned as those after them.
             self.started = self.settling = True
-            self.origin = <i64>get64(&rows[0, 0] + TS)
+            first = self.origin = <i64>get64(&rows[0, 0] + TS)
             while i < count and i < start + SETTLE:
                 self.line(&rows[i, 0], vantages, None, buffer, 0)
                 self.out = self.begin
                 i += 1
             self.settling = False
+            self.origin = first
             i = start
         while i < count and self.out - self.begin < CHUNK:
             self.line(&rows[i, 0], vantages, dynamic, buffer, offsets[i])
@@ -651,6 +655,8 @@ cdef class Lines(Writer):
                 elapsed = <u64>ts - <u64>self.origin
             out = put_unsigned(out, elapsed // 1000000000)
             out = self.fraction(out, elapsed % 1000000000)
+            if self.delta:
+                self.origin = ts
         else:
             seconds = ts // 1000000000
             nanoseconds = ts % 1000000000

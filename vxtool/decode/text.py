@@ -3,9 +3,9 @@
       1  0.000000 192.0.2.11>192.0.2.12 4097 10.0.1.3:41234 > 10.0.1.4:80  TCP S  win 64240 mss 1410
       2  0.000312 192.0.2.12:7946 > 192.0.2.11:7946                       UDP gossip len 47
 
-Frame, seconds since the first frame, the vantage when there are several, who sent to whom, and what. A tunnelled frame shows its VTEPs (no space
-around ">"), its network identifier (VXLAN; other tunnels are named; outermost/innermost when nested), then the inner addresses. A frame without a
-tunnel has its one pair of addresses where the VTEPs would be, with ports. What is unusual stands in brackets at the end.
+Frame, seconds since the first frame (or another time, as asked), the vantage when there are several, who sent to whom, and what. A tunnelled frame
+shows its VTEPs (no space around ">"), its network identifier (VXLAN; other tunnels are named; outermost/innermost when nested), then the inner
+addresses. A frame without a tunnel has its one pair of addresses where the VTEPs would be, with ports. What is unusual stands in brackets at the end.
 
 TCP sequence and acknowledgment numbers count from the start of the connection as tshark's do, FIRST:NEXT when there is data, flags as tcpdump's
 (S SYN, F FIN, R RST, P PSH, U URG, E ECE, W CWR, e AE, . ACK). The numbers as they stand are in the other outputs.
@@ -24,6 +24,7 @@ from vxtool.decode import _render, dns
 from vxtool.decode.batch import Batch
 from vxtool.decode.names import ETHERTYPES, IP_PROTOCOLS, RCODES
 from vxtool.decode.render import Output, as_bytes, once, printable
+from vxtool.decode.times import Clock
 
 __all__ = ["ICMP_WORDS", "RCODE_WORDS", "TextSink", "icmp_words", "shown"]
 
@@ -91,8 +92,8 @@ def icmp_words(version: int, kind: int, code: int) -> str:
 class TextSink:
     """Lines of text, aligned as they come: columns widen for what they meet, never for a lone IPv6 address."""
 
-    def __init__(self, out: Output, *, color: bool = False, absolute: bool = False) -> None:
-        """color: with ANSI colours. absolute: date and time in UTC instead of seconds since the first frame."""
+    def __init__(self, out: Output, *, color: bool = False, time: Clock = "relative") -> None:
+        """color: with ANSI colours. time: since the first frame, since the one before, or date and time in UTC."""
         self._out = out
         protocols = [b""] * 256
         for word, number in IP_PROTOCOLS.items():
@@ -100,7 +101,7 @@ class TextSink:
         ethertypes = {number: shown(word).encode() for word, number in ETHERTYPES.items()}
         # 0xFF stands for every code without a better word: no message uses it.
         icmp = {version << 16 | kind << 8 | (0xFF if code is None else code): words.encode() for (version, kind, code), words in ICMP_WORDS.items()}
-        self._lines = _render.Lines(color, absolute, protocols, ethertypes, icmp)
+        self._lines = _render.Lines(color, time, protocols, ethertypes, icmp)
         self._dns = once(_dns_line)
 
     def write(self, batch: Batch) -> None:

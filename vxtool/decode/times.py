@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from vxtool.errors import UsageError
 
-__all__ = ["When", "parse_time"]
+__all__ = ["Clock", "When", "parse_time"]
+
+Clock = Literal["relative", "absolute", "delta"]
+"""How the time of a frame is shown: since the first frame shown, as date and time in UTC, or since the frame shown before it."""
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?)?\s*(Z|z|[+-]\d\d:?\d\d)?", re.ASCII)
 _NUMBER = re.compile(r"(\d{1,19})(?:\.(\d{1,9})\d*)?", re.ASCII)

@@ -19,6 +19,7 @@ from vxtool.decode.columns import CHECKSUM_CLASSES, HAVE, LAYERS, STOPS
 from vxtool.decode.names import ETHERTYPES, IP_PROTOCOLS, LINKTYPES
 from vxtool.decode.render import Output, ip_text, mac_text, names_of, printable
 from vxtool.decode.text import RCODE_WORDS, icmp_words, shown
+from vxtool.decode.times import Clock
 from vxtool.decode.walk import DEFAULT, Options
 
 __all__ = ["TreeSink"]
@@ -43,18 +44,20 @@ _ARP_OPERATIONS = {1: "request", 2: "reply", 3: "reverse request", 4: "reverse r
 class TreeSink:
     """A tree for each frame, a blank line after it."""
 
-    def __init__(self, out: Output, *, options: Options = DEFAULT, hexdump: bool = False, color: bool = False) -> None:
-        """options: those the walk was given. hexdump: the bytes of each frame as well. color: with ANSI colours."""
+    def __init__(self, out: Output, *, options: Options = DEFAULT, hexdump: bool = False, color: bool = False, time: Clock = "absolute") -> None:
+        """options: those the walk was given. hexdump: the bytes of each frame as well. color: with ANSI colours. time: what the title says."""
         self._out = out
         self._options = options
         self._hexdump = hexdump
         self._color = color
+        self._time = time
+        self._origin: int | None = None  # ns, what times count from
 
     def write(self, batch: Batch) -> None:
         vantages, interfaces = (names_of(batch.frames, table) for table in ("vantage", "interface"))
         for i, row in enumerate(batch.rows):
             data = batch.frames.bytes_of(i)
-            title = _title(row, vantages if len(vantages) > 1 else [], interfaces)
+            title = _title(row, self._when(int(row["ts"])), vantages if len(vantages) > 1 else [], interfaces)
             lines = [self._paint("1", title), *self._lines(data, row)]
             if self._hexdump:
                 lines += [self._paint("2", line) for line in _hex_lines(data)]
@@ -62,6 +65,16 @@ class TreeSink:
 
     def finish(self, damage: Sequence[Damage] = ()) -> None:
         """Damage is told on stderr by whoever drives the sink."""
+
+    def _when(self, ts: int) -> str:
+        if self._time == "absolute":
+            seconds, nanoseconds = divmod(ts, 1_000_000_000)
+            return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}.{nanoseconds:09d} UTC"
+        since = 0 if self._origin is None else ts - self._origin
+        if self._time == "delta" or self._origin is None:
+            self._origin = ts
+        sign, (seconds, nanoseconds) = "-" if since < 0 else "", divmod(abs(since), 1_000_000_000)
+        return f"{sign}{seconds}.{nanoseconds:09d} s after the {'frame before' if self._time == 'delta' else 'first frame'}"
 
     def _lines(self, data: bytes, row: np.void) -> Iterator[str]:
         for offset, depth, name, facts in _Reading(data, row, self._options).layers():
@@ -81,12 +94,9 @@ class TreeSink:
 _COLOURS = {"stop": "31", "payload": "2", "trailer": "2", "VXLAN": "1;35", "VXLAN-GPE": "1;35", "Geneve": "1;35"}
 
 
-def _title(row: np.void, vantages: Sequence[str | None], interfaces: Sequence[str | None]) -> str:
-    seconds, nanoseconds = divmod(int(row["ts"]), 1_000_000_000)
-    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+def _title(row: np.void, when: str, vantages: Sequence[str | None], interfaces: Sequence[str | None]) -> str:
     captured, wire = int(row["caplen"]), int(row["wirelen"])
-    words = [f"frame {row['frame']}", f"{when:%Y-%m-%d %H:%M:%S}.{nanoseconds:09d} UTC"]
-    words.append(f"{wire} bytes" if captured == wire else f"{wire} bytes, {captured} captured")
+    words = [f"frame {row['frame']}", when, f"{wire} bytes" if captured == wire else f"{wire} bytes, {captured} captured"]
     for names, field in ((vantages, "vantage"), (interfaces, "interface")):
         if row[field] < len(names) and (name := names[row[field]]):
             words.append(f"{field} {printable(name)}")
