@@ -74,6 +74,7 @@ def _kill_up(moment: float) -> str:
             break
         time.sleep(0.01)
     else:
+        assert _kept(), "up was killed before it said that the lab is to stay, but it stays"
         assert _stands(), "up was killed; what it had made is neither gone nor whole"
         registry.end(_lab())
         return "had made a lab"
@@ -146,6 +147,12 @@ def _lab() -> Running:
 def _stands() -> bool:
     """Whether the lab is whole: an endpoint reaches another one on another node."""
     return _in(_lab(), "sathish-vm1:web.1", "ping", "-c", "1", "-W", "2", "10.0.1.4").wait() == 0
+
+
+def _kept() -> bool:
+    """Whether the lab has been told to stay: its leader then watches its starter no more, and has no pidfd open."""
+    descriptors = Path(f"/proc/{_lab().leader}/fd").iterdir()
+    return all("pidfd" not in os.readlink(descriptor) for descriptor in descriptors)
 
 
 def _in(lab: Running, namespace: str, *command: str) -> subprocess.Popen[str]:

@@ -85,8 +85,9 @@ def _hold(supervisor: Supervisor, word: int, starter: int) -> None:
             if descriptor == woken:
                 os.read(woken, 4096)
             elif descriptor == word and os.read(word, 1) == KEEP:
-                events.unregister(word)
-                events.unregister(starter)
+                for heard in (word, starter):
+                    events.unregister(heard)
+                    os.close(heard)
                 break  # the starter may have ended in the same moment
             else:
                 return
