@@ -256,3 +256,10 @@ def test_a_text_without_state_has_no_namespaces(told):
 def test_a_text_that_is_cut_off_anywhere_is_read_as_far_as_it_goes():
     for end in range(0, len(VM1), 997):
         compare(read(VM1[:end]), read(VM1))
+
+
+def test_what_nft_shows_of_iptables_tables_is_not_counted_twice():
+    saved = "*nat\n-A POSTROUTING -s 172.18.0.0/16 ! -o docker_gwbridge -j MASQUERADE\nCOMMIT\n"
+    shown = "table ip nat {\n\tchain DOCKER_OUTPUT {\n\t\tip daddr 127.0.0.11 counter packets 0 bytes 0 accept\n\t}\n}\n"
+    assert sandbox(saved + shown).records == sandbox(saved).records
+    assert sandbox(shown).records

@@ -166,6 +166,16 @@ EXPLAINED: tuple[Explanation, ...] = (
     ),
     Explanation("docker0 is the bridge of containers outside of swarm networks", r"^node \| .*(docker0|172\.17\.)", _THERE),
     Explanation("the engine's own sockets; a lab has no engine", r"\| socket .*\| $", _ONE, _ENGINE, _ENGINE),
+    Explanation(
+        "a sandbox inherits forwarding from the machine, where an engine has switched it on; one that runs in a namespace cannot do that",
+        r"^overlay .*\| sysctl net\.ipv4\.ip_forward \| value$",
+        here="1",
+        there="0",
+    ),
+    Explanation(
+        "engines from 20.10 on let unprivileged programs have low ports and ping; a lab does when the first program is started there",
+        r"^container .*\| sysctl net\.ipv4\.(ip_unprivileged_port_start|ping_group_range) \| value$",
+    ),
     Explanation("what a container's own programs listen to", r"^container .*\| socket .*\| $", _ONE),
     Explanation(
         "the embedded resolver's rules; a lab's endpoints have no resolver yet",

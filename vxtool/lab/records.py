@@ -61,7 +61,6 @@ _IPVS = re.compile(r"(?P<proto>TCP|UDP|SCTP|FWM)\s+(?P<service>\S+) (?P<schedule
 _IPVS_REAL = re.compile(r"  -> (?P<address>\d\S*)\s+(?P<forward>\w+)\s+(?P<weight>\d+)\s+\d+\s+\d+\s*")
 _XFRM = re.compile(r"src (?P<source>\S+) dst (?P<destination>\S+) ?(?P<rest>.*)")
 _NFT_TABLE = re.compile(r"table (?P<family>\w+) (?P<name>\S+) \{")
-_NFT_MANAGED = re.compile(r"# Warning: table (?P<family>\w+) (?P<name>\S+) is managed by iptables-nft")
 _COUNTER = re.compile(r" ?counter packets \d+ bytes \d+")
 _HEADER = re.compile(r"=== (?P<node>\S+)(?: (?P<name>\S+))?\s*")
 _TRANSCRIPT = re.compile(r"\$ (?:nsenter --net=(?P<file>\S+) )?")
@@ -119,7 +118,7 @@ class _Reader:
         self.service: str | None = None  # of IPVS
         self.xfrm: Fields | None = None
         self.nft: list[str] = []  # open braces
-        self.managed: set[str] = set()  # nft's view of iptables' own tables: read from iptables-save
+        self.saved: set[str] = set()  # tables that iptables-save has told: what nft shows of them is the same in other words
 
     def line(self, line: str) -> None:
         if match := _HEADER.fullmatch(line):
@@ -171,12 +170,11 @@ class _Reader:
         elif match := _XFRM.fullmatch(line):
             kind = "xfrm policy" if match["rest"] or "/" in match["source"] else "xfrm state"
             self.xfrm = self.sandbox.put_numbered(kind, f"{match['source']} > {match['destination']}", dict(_pairs(match["rest"].split())))
-        elif match := _NFT_MANAGED.match(line):
-            self.managed.add(f"{match['family']} {match['name']}")
         elif match := _NFT_TABLE.fullmatch(line):
             self.nft = [f"{match['family']} {match['name']}"]
         elif line.startswith("*"):
             self.table = line[1:].strip()
+            self.saved.add(f"ip {self.table}")
 
     def continued(self, line: str) -> None:
         """A line that begins with a space tells more of the record before it."""
@@ -248,7 +246,7 @@ class _Reader:
             self.nft.pop()
         elif words.endswith("{"):
             self.nft.append(words[:-1].strip())
-        elif words and self.nft[0] not in self.managed:
+        elif words and self.nft[0] not in self.saved:
             for statement in words.split("; ") if words.startswith("type ") else [words]:
                 rule = _COUNTER.sub("", statement.rstrip(";")).strip()
                 self.sandbox.put_numbered("nft", f"{' '.join(self.nft)}: {rule}", {})
