@@ -255,6 +255,9 @@ def _registry() -> Iterator[None]:
             yield
             assert not os.path.exists(f"{folder}/run"), "the registry is still there"
         finally:
+            for lab in registry.running():  # of a test that has failed
+                registry.end(lab)
+            registry.sweep()
             os.environ.pop("VXTOOL_RUN")
             if before is not None:
                 os.environ["VXTOOL_RUN"] = before
