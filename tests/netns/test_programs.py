@@ -179,6 +179,15 @@ def test_a_program_runs_as_the_user_that_is_named(lab: Running, user: str, ids: 
     assert say(lab, WEB1, "sh", "-c", "echo $(id -u) $(id -g)", user=user) == ids
 
 
+def test_groups_of_the_caller_are_not_handed_on(lab: Running) -> None:
+    before = os.getgroups()
+    os.setgroups([*before, 4242])
+    try:
+        assert say(lab, WEB1, "id", "-G") == "65534"
+    finally:
+        os.setgroups(before)
+
+
 @pytest.mark.parametrize("user", ["nobodyelse", "root:nosuch", "4294967295"])
 def test_an_unknown_user_is_the_callers_mistake(lab: Running, user: str) -> None:
     with pytest.raises(UsageError, match=user.rpartition(":")[2]):
@@ -361,9 +370,12 @@ def test_a_detached_program_is_listed_with_its_log_and_its_exit_code(lab: Runnin
 def test_a_detached_program_goes_on_without_its_client_and_ends_by_a_signal_to_its_keeper(lab: Running) -> None:
     child = os.fork()
     if child == 0:
-        programs.detach(lab, VM1, ["sleep", "1000"])
-        os._exit(0)
-    os.waitpid(child, 0)
+        try:
+            programs.detach(lab, VM1, ["sleep", "1000"])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
     program = programs.listing(lab)[-1]
     assert (program.command, program.code) == (("sleep", "1000"), None)
     assert program.pid is not None

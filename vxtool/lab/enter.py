@@ -124,9 +124,11 @@ def _keep(plan: dict[str, Any]) -> NoReturn:
         _furnish(plan["hostname"])
     output = os.pipe() if plan["log"] else None
     keeper = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)  # one that is sent at once waits until it can do what it does to the program
     program = os.fork()
     if program == 0:
         _become(plan, keeper, output)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if output is not None:
         os.close(output[1])
     os.write(plan["record"], b'{"inside": %d}\n' % program)
