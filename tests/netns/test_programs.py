@@ -24,14 +24,18 @@ from vxtool.lab.registry import Running
 
 # Process 1 of a lab without anything but namespaces, joined by links: what the leader does, less the supervisor.
 LEADER = """
-import os, signal, subprocess, sys
+import ctypes, os, signal, subprocess, sys
 from vxtool.lab import namespaces
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+die_with_parent()
 namespaces.unshare(namespaces.CLONE_NEWPID)
 leader = os.fork()
 if leader:
     print(leader, flush=True)
     os.waitpid(leader, 0)
     sys.exit()
+die_with_parent()
 namespaces.private_world()
 namespaces.unshare(namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC)
 namespaces.mount("proc", "/proc", "proc")
