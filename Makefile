@@ -3,6 +3,7 @@
 #   make demo        decode a capture of a real Docker Swarm, and say what is seen
 #   make test        everything that must hold: lint, types, import rules, tests
 #   make lint types  parts of it, alone
+#   make test-vm     the tests that need another kernel (ESP, netem, IPVS), in an emulated machine; half an hour
 #   make fuzz        mutate every capture: MUTANTS=1000000 SEED=1
 #   make fuzz-asan   the same with the compiled parts built under AddressSanitizer
 #   make bench       speed and memory, side by side with tshark, tcpdump, scapy and dpkt
@@ -22,9 +23,9 @@ TESTS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 KERNELS := $(wildcard vxtool/*/*.pyx vxtool/*/*.pxd)
-CODE := vxtool tests benchmarks captures
+CODE := vxtool tests benchmarks captures mininet_topos
 
-.PHONY: demo test lint types imports fuzz fuzz-asan bench notebooks docs captures clean
+.PHONY: demo test test-vm lint types imports fuzz fuzz-asan bench notebooks docs captures clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -43,6 +44,10 @@ types: $(READY)
 imports: $(READY)
 	$(BIN)/lint-imports
 
+test-vm: $(READY)
+	tests/vm/build.sh .cache/vm $(BIN)/python
+	tests/vm/run.sh .cache/vm .cache/vm-out tests/netns
+
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --mutants $(MUTANTS) --seed $(SEED)
 
@@ -52,9 +57,10 @@ fuzz-asan: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/verify.py
+	$(BIN)/python benchmarks/lab.py
 
 notebooks: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook,lab]'
 	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 docs: $(READY)
@@ -69,7 +75,7 @@ captures: $(READY)
 $(READY): pyproject.toml $(KERNELS) .ci/packages
 	.ci/packages $(PYTHON)
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,lab]'
 	touch $@
 
 clean:
