@@ -291,30 +291,38 @@ class Scheduler:
     def __init__(self) -> None:
         self._infos: dict[str, NodeInfo] = {}
         self._tasks: dict[str, Task] = {}
+        self._strangers: dict[str, dict[str, Task]] = {}  # tasks by their node, of which nobody has told
         self._waiting: dict[str, Task] = {}  # to be placed
+        self._refused: dict[str, Task] = {}  # found no node: to be tried again when one may have room
+        self._stirred = False  # something has changed since, that may help them
         self._preassigned: dict[str, Task] = {}  # of global services: to be confirmed
+        self._denied: dict[str, Task] = {}  # of those, the ones that were not: as `_refused`
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
     def node(self, node: Node) -> None:
         """A node that joined or changed."""
+        self._stirred = True
         info = self._infos.get(node.id)
         if info is not None:
             info.update(node)
             return
         info = self._infos[node.id] = NodeInfo(node, len(self._infos))
-        for task in self._tasks.values():
-            if task.node == node.id and task.id not in self._preassigned:
-                info.add(task)
+        for task in self._strangers.pop(node.id, {}).values():
+            info.add(task)
 
     def node_removed(self, node: str) -> None:
-        self._infos.pop(node, None)
+        info = self._infos.pop(node, None)
+        if info is not None and info.tasks:
+            self._strangers[node] = info.tasks
 
     def task(self, task: Task, now: float = 0.0) -> None:
         """A task that was made or changed (scheduler.go createTask, updateTask)."""
         if task.state < TaskState.PENDING:
             return  # not allocated yet
         old = self._tasks.get(task.id)
+        if old is task:
+            return  # placed here, and heard of again
         if task.state > TaskState.RUNNING:
             if old is not None:
                 if old.state != task.state and task.state in (TaskState.FAILED, TaskState.REJECTED) and task.node in self._infos and task.slot:
@@ -322,22 +330,40 @@ class Scheduler:
                 self.task_removed(old)
             return
         if task.node and task.state > TaskState.PENDING:
-            self._preassigned.pop(task.id, None)
+            if old is not None and not (old.node and old.state > TaskState.PENDING):
+                self._dequeued(task.id)
             self._tasks[task.id] = task
-            if task.node in self._infos:
-                self._infos[task.node].add(task)
+            info = self._infos.get(task.node)
+            if info is None:
+                self._strangers.setdefault(task.node, {})[task.id] = task
+            else:
+                if old is not None and old.desired <= _COMPLETE < task.desired:
+                    self._stirred = True
+                info.add(task)
             return
         if old is not None:
             self.task_removed(old)
+        if task.desired > _COMPLETE:
+            return  # nobody wants it any more: it is not placed
         self._tasks[task.id] = task
         (self._preassigned if task.node else self._waiting)[task.id] = task
 
     def task_removed(self, task: Task) -> None:
-        self._waiting.pop(task.id, None)
-        self._preassigned.pop(task.id, None)
+        self._dequeued(task.id)
         known = self._tasks.pop(task.id, None)
-        if known is not None and known.node in self._infos:
+        if known is None or not known.node:
+            return
+        if known.node in self._infos:
             self._infos[known.node].remove(known)
+            self._stirred = True
+        elif known.node in self._strangers:
+            self._strangers[known.node].pop(known.id, None)
+
+    def _dequeued(self, id: str) -> None:
+        self._waiting.pop(id, None)
+        self._refused.pop(id, None)
+        self._preassigned.pop(id, None)
+        self._denied.pop(id, None)
 
     def failed(self, node: str, service: str, spec_version: int | None, at: float) -> None:
         """Remembers a failure on a node that is not seen through its tasks (a manager that has just started reads them from the store)."""
@@ -347,11 +373,21 @@ class Scheduler:
 
     @property
     def waiting(self) -> Iterable[Task]:
-        return (*self._preassigned.values(), *self._waiting.values())
+        return (*self._preassigned.values(), *self._denied.values(), *self._waiting.values(), *self._refused.values())
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a tick may place something."""
+        return bool(self._waiting or self._preassigned or (self._stirred and (self._refused or self._denied)))
 
     def tick(self, now: float = 0.0) -> list[Task]:
         """Places what can be placed: the tasks that change, as ASSIGNED on a node, or still PENDING with an error that says why not."""
-        changed = [self._confirm(task) for task in list(self._preassigned.values()) if task.node in self._infos]
+        if self._stirred:
+            self._waiting.update(self._refused)
+            self._preassigned.update(self._denied)
+            self._refused, self._denied, self._stirred = {}, {}, False
+        preassigned, self._preassigned = self._preassigned, {}
+        changed = [self._confirm(task, now) for task in preassigned.values()]
         groups: dict[tuple[str, int | None, str], list[Task]] = {}
         for task in self._waiting.values():
             # Tasks without a version of their specification are placed one by one, after the others.
@@ -375,13 +411,16 @@ class Scheduler:
 
     # -- how ------------------------------------------------------------------------------------------------------------
 
-    def _confirm(self, task: Task) -> Task | None:
-        info = self._infos[task.node]
+    def _confirm(self, task: Task, now: float) -> Task | None:
+        info = self._infos.get(task.node)
+        if info is None:  # it is gone, or has not been told of yet
+            self._denied[task.id] = task
+            return None
         pipeline = _Pipeline(task)
         if not pipeline.admits(info):
-            return self._told(task, pipeline.explain(), self._preassigned)
-        placed = replace(task, state=TaskState.ASSIGNED, message=CONFIRMED, error="")
-        del self._preassigned[task.id]
+            self._denied[task.id] = task
+            return self._told(task, pipeline.explain(), self._denied)
+        placed = task.told(TaskState.ASSIGNED, CONFIRMED, now)
         self._tasks[task.id] = placed
         info.add(placed)
         return placed
@@ -392,11 +431,16 @@ class Scheduler:
         order = self._order(task, now)
         placed: list[Task | None] = []
         left = group[::-1]  # taken from the end
-        self._fill(len(group), left, self._tree(task, len(group), pipeline, order), pipeline, order, placed)
+        self._fill(len(group), left, self._tree(task, len(group), pipeline, order), pipeline, order, placed, now)
         if left:
             why = pipeline.explain()
             error = f"no suitable node ({why})" if why else "no suitable node"
-            placed += [self._told(task, error, self._waiting) for task in left]
+            if placed:
+                self._stirred = True  # the others may find room in a second pass
+            for task in left:
+                del self._waiting[task.id]
+                self._refused[task.id] = task
+            placed += [self._told(task, error, self._refused) for task in left]
         return placed
 
     def _told(self, task: Task, error: str, queue: dict[str, Task]) -> Task | None:
@@ -444,12 +488,13 @@ class Scheduler:
         pipeline: _Pipeline,
         order: Callable[[NodeInfo], tuple[int, int, int]],
         placed: list[Task | None],
+        now: float,
     ) -> int:
         """Places `wanted` tasks below a branch, and says how many it could (scheduleNTasksOnSubtree)."""
         if not branch.next:
             # Asked a second time, nodes may have filled up, or changed their order.
             nodes = sorted((info for info in branch.nodes if pipeline.admits(info)), key=order) if placed else branch.nodes
-            return self._fill_nodes(wanted, left, nodes, pipeline, order, placed) if nodes else 0
+            return self._fill_nodes(wanted, left, nodes, pipeline, order, placed, now) if nodes else 0
         done = 0
         usable = branch.tasks
         full: set[int] = set()
@@ -459,7 +504,7 @@ class Scheduler:
                 if number in full or not (below.tasks < each or (below.tasks == each and remainder > 0)):
                     continue
                 asked = each - below.tasks + (remainder > 0)
-                got = self._fill(asked, left, below, pipeline, order, placed)
+                got = self._fill(asked, left, below, pipeline, order, placed, now)
                 if got < asked:
                     full.add(number)
                     usable -= below.tasks
@@ -476,6 +521,7 @@ class Scheduler:
         pipeline: _Pipeline,
         order: Callable[[NodeInfo], tuple[int, int, int]],
         placed: list[Task | None],
+        now: float,
     ) -> int:
         """One task after the other, from the best node on (scheduleNTasksOnNodes)."""
         count = len(nodes)
@@ -484,7 +530,7 @@ class Scheduler:
         while left and done < wanted:
             task = left.pop()
             info = nodes[at % count]
-            chosen = replace(task, node=info.node.id, state=TaskState.ASSIGNED, message=ASSIGNED, error="")
+            chosen = task.told(TaskState.ASSIGNED, ASSIGNED, now, node=info.node.id)
             del self._waiting[task.id]
             self._tasks[task.id] = chosen
             info.add(chosen)

@@ -1,0 +1,332 @@
+"""What users ask of a swarm, checked and written down; refused in swarmkit's words where it has some (manager/controlapi).
+
+Writes what is wanted and nothing else: tasks, addresses and places are the movers' affair. Objects are named by id or by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from vxtool.errors import UsageError
+from vxtool.model import Availability, EndpointMode, NodeState, PublishMode, Role, ServiceMode, TaskState
+from vxtool.swarm import constraint
+from vxtool.swarm.allocator import needs_ingress
+from vxtool.swarm.dispatcher import orphan
+from vxtool.swarm.identities import Identities
+from vxtool.swarm.objects import (
+    EndpointSpec,
+    Network,
+    NetworkSpec,
+    Node,
+    Resources,
+    Service,
+    ServiceSpec,
+    SubnetSpec,
+    TaskSpec,
+    UpdateConfig,
+    UpdateState,
+    UpdateStatus,
+)
+from vxtool.swarm.restart import JOBS
+from vxtool.swarm.store import OutOfSequence, Store
+from vxtool.swarm.timers import Timers
+
+__all__ = ["INGRESS", "Control"]
+
+INGRESS = NetworkSpec("ingress", ingress=True)
+"""The network of the routing mesh: the first one of a swarm, and so 10.0.0.0/24 with VNI 4096 (manager.go newIngressNetwork)."""
+
+LEFT = "Task belonged to a node that has been deleted"
+
+_NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_]*[a-zA-Z0-9])?", re.ASCII)
+_LEAST_CPU = 1_000_000  # billionths
+_LEAST_MEMORY = 4 << 20
+
+
+class Control:
+    def __init__(self, store: Store, timers: Timers, identities: Identities) -> None:
+        self._store = store
+        self._timers = timers
+        self._identities = identities
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def add_node(self, node: Node) -> Node:
+        """A node joins. Without an id it gets one; it is what `state` says until an agent opens a session."""
+        node = replace(node, id=node.id or self._identities.new(), version=0, created_at=self._timers.now)
+        if node.id in self._store.nodes:
+            raise UsageError(f"node {node.id} is in the swarm already")
+        with self._store.transaction() as change:
+            change.node(None, node)
+        return node
+
+    def update_node(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        availability: Availability | None = None,
+        labels: Mapping[str, str] | None = None,
+        role: Role | None = None,
+    ) -> Node:
+        """Changes what is given; `version`: of the node as it was read, so that nobody's change is lost."""
+        node = self.node(name)
+        _in_sequence(node, version)
+        if role is Role.WORKER and node.role is Role.MANAGER and sum(other.role is Role.MANAGER for other in self._store.nodes.values()) == 1:
+            raise UsageError("attempting to demote the last manager of the swarm")
+        if role is Role.MANAGER and node.role is Role.WORKER:
+            raise UsageError(f"node {node.hostname or node.id} cannot be promoted: the lab has one manager and no Raft")
+        new = replace(
+            node,
+            availability=node.availability if availability is None else availability,
+            labels=node.labels if labels is None else dict(labels),
+            role=node.role if role is None else role,
+        )
+        if new != node:
+            with self._store.transaction() as change:
+                change.node(node, new)
+        return new
+
+    def remove_node(self, name: str, force: bool = False) -> None:
+        node = self.node(name)
+        if node.role is Role.MANAGER:
+            raise UsageError(f"node {node.id} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal")
+        if not force and node.state is NodeState.READY:
+            raise UsageError(f"node {node.id} is not down and can't be removed")
+        with self._store.transaction() as change:
+            orphan(change, self._store, node.id, self._timers.now, LEFT)
+            change.node(node, None)
+
+    def node(self, name: str) -> Node:
+        """By id or host name."""
+        node = self._store.nodes.get(name) or next((node for node in self._store.nodes.values() if node.hostname == name), None)
+        if node is None:
+            raise UsageError(f"node {name} not found")
+        return node
+
+    # -- networks ------------------------------------------------------------------------------------------------------
+
+    def create_network(self, spec: NetworkSpec) -> Network:
+        _check_name(spec.name)
+        if self._store.named("network", spec.name) is not None:
+            raise UsageError(f"network with name {spec.name} already exists")
+        if spec.ingress:
+            if any(network.spec.ingress for network in self._store.networks.values()):
+                raise UsageError(f"ingress network ({self._ingress_name()}) is already present")
+            if spec.attachable:
+                raise UsageError("ingress network cannot be attachable")
+        for subnet in spec.subnets:
+            _check_subnet(subnet)
+        network = Network(self._identities.new(), spec, created_at=self._timers.now)
+        with self._store.transaction() as change:
+            change.network(None, network)
+        return network
+
+    def remove_network(self, name: str) -> None:
+        network = self.network(name)
+        services = [service for service in self._store.services.values() if any(ref.network == network.id for ref in service.spec.task.networks)]
+        if services:
+            raise UsageError(f"network {network.id} is in use by service {services[0].id}")
+        if network.spec.ingress:
+            for service in self._store.services.values():
+                if needs_ingress(service.spec):
+                    raise UsageError(f"ingress network cannot be removed because service {service.id} depends on it")
+        for task in self._store.in_network(network.id):
+            if task.desired <= TaskState.RUNNING and task.state <= TaskState.RUNNING:
+                raise UsageError(f"network {network.id} is in use by task {task.id}")
+        with self._store.transaction() as change:
+            change.network(network, None)
+
+    def network(self, name: str) -> Network:
+        """By id or name."""
+        network = self._store.networks.get(name) or self._store.networks.get(self._store.named("network", name) or "")
+        if network is None:
+            raise UsageError(f"network {name} not found")
+        return network
+
+    def _ingress_name(self) -> str:
+        return next(network.spec.name for network in self._store.networks.values() if network.spec.ingress)
+
+    # -- services ------------------------------------------------------------------------------------------------------
+
+    def create_service(self, spec: ServiceSpec) -> Service:
+        """`spec` names its networks by id or name; the service's specification has ids."""
+        spec = self._checked(spec)
+        if self._store.named("service", spec.name) is not None:
+            raise UsageError(f"name conflicts with an existing object: service {spec.name} already exists")
+        self._check_ports(spec.endpoint, "")
+        now = self._timers.now
+        service = Service(self._identities.new(), spec, spec_version=0, job_started_at=now, created_at=now, updated_at=now)
+        with self._store.transaction() as change:
+            change.service(None, service)
+        return service
+
+    def update_service(self, name: str, spec: ServiceSpec, version: int | None = None) -> Service:
+        """Replaces the specification; the last one is kept for a rollback. `version`: of the service as it was read."""
+        service = self.service(name)
+        spec = self._checked(spec)
+        _in_sequence(service, version)
+        if spec.endpoint != service.spec.endpoint:
+            self._check_ports(spec.endpoint, service.id)
+        if spec.name != service.spec.name:
+            raise UsageError("renaming services is not supported")
+        if spec.mode is not service.spec.mode:
+            raise UsageError("service mode change is not allowed")
+        again = spec.mode in JOBS and spec.task.force_update != service.spec.task.force_update
+        new = replace(
+            service,
+            spec=spec,
+            spec_version=service.version,
+            previous_spec=service.spec,
+            previous_spec_version=service.spec_version,
+            update_status=None,
+            job_iteration=service.version if again else service.job_iteration,
+            job_started_at=self._timers.now if again else service.job_started_at,
+            updated_at=self._timers.now,
+        )
+        with self._store.transaction() as change:
+            change.service(service, new)
+        return new
+
+    def scale_service(self, name: str, replicas: int) -> Service:
+        service = self.service(name)
+        if service.spec.mode not in (ServiceMode.REPLICATED, ServiceMode.REPLICATED_JOB):
+            raise UsageError("scale can only be used with replicated or replicated-job mode")
+        return self.update_service(service.id, replace(service.spec, replicas=replicas))
+
+    def roll_back_service(self, name: str, version: int | None = None) -> Service:
+        """The previous specification and the present one change places, one level deep."""
+        service = self.service(name)
+        _in_sequence(service, version)
+        if service.previous_spec is None:
+            raise UsageError(f"service {service.spec.name} does not have a previous spec")
+        self._check_ports(service.previous_spec.endpoint, service.id)
+        new = replace(
+            service,
+            spec=service.previous_spec,
+            spec_version=service.previous_spec_version,
+            previous_spec=service.spec,
+            previous_spec_version=service.spec_version,
+            update_status=UpdateStatus(UpdateState.ROLLBACK_STARTED, "manually requested rollback", self._timers.now),
+            updated_at=self._timers.now,
+        )
+        with self._store.transaction() as change:
+            change.service(service, new)
+        return new
+
+    def remove_service(self, name: str) -> None:
+        service = self.service(name)
+        with self._store.transaction() as change:
+            change.service(service, None)
+
+    def service(self, name: str) -> Service:
+        """By id or name."""
+        service = self._store.services.get(name) or self._store.services.get(self._store.named("service", name) or "")
+        if service is None:
+            raise UsageError(f"service {name} not found")
+        return service
+
+    # -- what a specification must be ------------------------------------------------------------------------------------
+
+    def _checked(self, spec: ServiceSpec) -> ServiceSpec:
+        """The specification with its networks by id, once all of it makes sense."""
+        _check_name(spec.name)
+        _check_task(spec.task)
+        _check_update(spec.update)
+        _check_update(spec.rollback)
+        _check_endpoint(spec.endpoint)
+        if spec.replicas < 0:
+            raise UsageError("Total completed jobs must be non-negative" if spec.mode in JOBS else "Number of replicas must be non-negative")
+        if spec.max_concurrent < 0:
+            raise UsageError("Maximum concurrent jobs must be non-negative")
+        networks = []
+        for wanted in spec.task.networks:
+            network = self.network(wanted.network)
+            if network.spec.ingress:
+                raise UsageError(f'Service cannot be explicitly attached to the ingress network "{network.spec.name}"')
+            networks.append(replace(wanted, network=network.id, address=None))
+        if needs_ingress(spec) and not any(network.spec.ingress for network in self._store.networks.values()):
+            raise UsageError("service needs ingress network, but no ingress network is present")
+        return replace(spec, task=replace(spec.task, networks=tuple(networks)))
+
+    def _check_ports(self, endpoint: EndpointSpec, own: str) -> None:
+        """A port in ingress mode belongs to one service; several may publish one in host mode, the scheduler keeps them apart."""
+        wanted: dict[tuple[str, int], PublishMode] = {(port.protocol, port.published): port.mode for port in endpoint.ports if port.published}
+        if not wanted:
+            return
+        for service in self._store.services.values():
+            if service.id == own:
+                continue
+            for port in (*service.spec.endpoint.ports, *service.ports):
+                mode = wanted.get((port.protocol, port.published))
+                if mode is None or (mode is PublishMode.HOST and port.mode is PublishMode.HOST):
+                    continue
+                kind = "an ingress port" if port.mode is PublishMode.INGRESS else "a host-published port"
+                raise UsageError(f"port '{port.published}' is already in use by service '{service.spec.name}' ({service.id}) as {kind}")
+
+
+def _in_sequence(known: Node | Service, version: int | None) -> None:
+    if version is not None and version != known.version:
+        raise OutOfSequence("update out of sequence")
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise UsageError("meta: name must be provided")
+    if not _NAME.fullmatch(name):
+        raise UsageError("name must be valid as a DNS name component")
+    if len(name) > 63:
+        raise UsageError("name must be 63 characters or fewer")
+
+
+def _check_task(task: TaskSpec) -> None:
+    for resources in (task.limits, task.reservations):
+        _check_resources(resources)
+    if task.restart.delay < 0:
+        raise UsageError("TaskSpec: restart-delay cannot be negative")
+    if task.restart.window < 0:
+        raise UsageError("TaskSpec: restart-window cannot be negative")
+    constraint.parse(task.placement.constraints)
+    if not task.image:
+        raise UsageError("ContainerSpec: image reference must be provided")
+
+
+def _check_resources(resources: Resources) -> None:
+    if resources.nano_cpus and resources.nano_cpus < _LEAST_CPU:
+        raise UsageError(f"invalid cpu value {resources.nano_cpus / 1e9:g}: Must be at least {_LEAST_CPU / 1e9:g}")
+    if resources.memory_bytes and resources.memory_bytes < _LEAST_MEMORY:
+        raise UsageError(f"invalid memory value {resources.memory_bytes}: Must be at least 4MiB")
+
+
+def _check_update(update: UpdateConfig) -> None:
+    if update.delay < 0:
+        raise UsageError("TaskSpec: update-delay cannot be negative")
+    if update.monitor < 0:
+        raise UsageError("TaskSpec: update-monitor cannot be negative")
+    if not 0 <= update.max_failure_ratio <= 1:
+        raise UsageError("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1")
+
+
+def _check_endpoint(endpoint: EndpointSpec) -> None:
+    for port in endpoint.ports:
+        if endpoint.mode is EndpointMode.DNSRR and port.mode is PublishMode.INGRESS:
+            raise UsageError("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
+    published = [(port.protocol, port.published) for port in endpoint.ports if port.published]
+    if len(set(published)) < len(published):
+        raise UsageError("EndpointSpec: duplicate published ports provided")
+
+
+def _check_subnet(asked: SubnetSpec) -> None:
+    try:
+        subnet = IPv4Network(asked.subnet, strict=False) if asked.subnet else None
+    except ValueError:
+        raise UsageError(f"invalid subnet {asked.subnet}: give an IPv4 network such as 10.0.9.0/24") from None
+    try:
+        gateway = IPv4Address(asked.gateway) if asked.gateway else None
+    except ValueError:
+        raise UsageError(f"invalid gateway {asked.gateway}: give an IPv4 address of the subnet") from None
+    if gateway is not None and (subnet is None or gateway not in subnet):
+        raise UsageError(f"no matching subnet for gateway {asked.gateway}")

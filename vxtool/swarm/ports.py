@@ -1,0 +1,65 @@
+"""Published ports of the routing mesh: one service a port and protocol, the free ones from 30000 on (swarmkit manager/allocator/portallocator.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
+
+from vxtool.errors import UsageError
+from vxtool.model import PublishMode
+from vxtool.swarm.objects import PortConfig
+
+__all__ = ["FIRST_DYNAMIC", "LAST_DYNAMIC", "Ports"]
+
+FIRST_DYNAMIC = 30_000
+LAST_DYNAMIC = 32_767
+
+
+class Ports:
+    """Which ports are taken. Ports in host mode are the nodes' own affair, and stay as they are."""
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[str, int]] = set()
+        self._after: dict[str, int] = {}  # serial, as addresses are: a port that was freed is not given at once
+
+    def allocate(self, wanted: Iterable[PortConfig], held: Iterable[PortConfig] = ()) -> tuple[PortConfig, ...]:
+        """The ports with their numbers. A port that was chosen for the service before (`held`) is kept. Takes none when one cannot be had."""
+        kept = {(port.protocol, port.target): port for port in held if port.mode is PublishMode.INGRESS}
+        mine = {(port.protocol, port.published) for port in kept.values()}
+        taken: list[tuple[str, int]] = []
+        allocated = []
+        try:
+            for port in wanted:
+                if port.mode is PublishMode.INGRESS:
+                    before = kept.get((port.protocol, port.target))
+                    number: int = port.published or (before.published if before is not None else self._free(port.protocol))
+                    key = (port.protocol, number)
+                    if key not in mine:
+                        if key in self._taken:
+                            raise UsageError(f"port '{number}' is already in use")
+                        self._taken.add(key)
+                        taken.append(key)
+                    port = replace(port, published=number)
+                allocated.append(port)
+        except UsageError:
+            self._taken.difference_update(taken)
+            raise
+        still = {(port.protocol, port.published) for port in allocated if port.mode is PublishMode.INGRESS}
+        self._taken -= mine - still
+        return tuple(allocated)
+
+    def take(self, ports: Iterable[PortConfig]) -> None:
+        """Ports that a service had before this allocator was there."""
+        self._taken.update((port.protocol, port.published) for port in ports if port.mode is PublishMode.INGRESS)
+
+    def free(self, ports: Iterable[PortConfig]) -> None:
+        self._taken.difference_update((port.protocol, port.published) for port in ports if port.mode is PublishMode.INGRESS)
+
+    def _free(self, protocol: str) -> int:
+        begin = self._after.get(protocol, FIRST_DYNAMIC)
+        for number in chain(range(begin, LAST_DYNAMIC + 1), range(FIRST_DYNAMIC, begin)):
+            if (protocol, number) not in self._taken:
+                self._after[protocol] = number + 1
+                return number
+        raise UsageError(f"every {protocol} port from {FIRST_DYNAMIC} to {LAST_DYNAMIC} is published; publish a port of your own choice")
