@@ -53,7 +53,7 @@ def supervisor_of(lab: Running) -> int:
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
             try:
-                command = (process / "cmdline").read_bytes().split(b"\0")
+                command = (process / "cmdline").read_bytes()
                 parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue

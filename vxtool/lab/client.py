@@ -15,7 +15,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from vxtool.errors import LabError, MissingFeature, UsageError
 
@@ -39,7 +38,7 @@ def call(running: Running, do: str, *, progress: Progress | None = None, **argum
     A supervisor that dies over the question is started again by the leader and asked again: the key keeps it from doing twice what it had already
     written down. UsageError, LabError and MissingFeature come back as themselves; LabError when nobody answers.
     """
-    question = json.dumps({"do": do, "key": uuid4().hex, "arguments": arguments}).encode() + b"\n"
+    question = json.dumps({"do": do, "key": os.urandom(16).hex(), "arguments": arguments}).encode() + b"\n"
     for _ in range(_TRIES):
         try:
             return _ask(running, question, progress)

@@ -276,7 +276,7 @@ class Lab:
 
 def _process_one(place: Path, descriptors: tuple[int, ...], log: int) -> subprocess.Popen[bytes]:
     """The leader, process 1 of a new process namespace. This process stays where it is; only children of this thread would be born elsewhere."""
-    command = [sys.executable, "-P", "-m", "vxtool.lab.leader", place.name, str(place.resolve()), *map(str, descriptors)]
+    command = [sys.executable, "-P", "-S", "-m", "vxtool.lab.leader", place.name, str(place.resolve()), *map(str, descriptors)]
     # The same vxtool as ours, wherever we were imported from.
     path = os.pathsep.join([str(Path(vxtool.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = os.open("/proc/thread-self/ns/pid", os.O_RDONLY)

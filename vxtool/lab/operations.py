@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -91,7 +90,7 @@ class RotateKeys:
 
 Operation = Build | AddNetwork | RemoveNetwork | Attach | Detach | Move | Impair | RotateKeys
 
-OPERATIONS: Mapping[str, type[Operation]] = {
+OPERATIONS: Mapping[str, Callable[..., Operation]] = {
     "build": Build,
     "network_add": AddNetwork,
     "network_remove": RemoveNetwork,
@@ -300,6 +299,8 @@ class RotateKeysRequest:
 def requested(world: World, do: str, arguments: Mapping[str, Any], now: float) -> Operation:
     """The operation that a request comes to in this lab. UsageError when there is no such request, or it makes no sense here."""
     if do not in REQUESTS:
+        from difflib import get_close_matches  # 5 ms that only a mistake costs
+
         near = get_close_matches(do, REQUESTS, 1)
         raise UsageError(f"{do!r} is nothing a lab can do{f'; did you mean {near[0]}?' if near else ''} (there are state, {', '.join(REQUESTS)})")
     kind, decide = REQUESTS[do]
@@ -408,6 +409,8 @@ def _sandbox(cluster: Cluster, text: str) -> tuple[str, str]:
         return found[0]
     if found:
         raise UsageError(f"{text} is on several nodes: write {' or '.join(f'{node}:{name}' for node, name in found)}")
+    from difflib import get_close_matches
+
     names = [name for _, name in sandboxes]
     near = get_close_matches(text, names, 3) or names[:8]
     raise UsageError(f"no endpoint is called {text!r} (there are {', '.join(near) or 'none'}{', ...' if len(near) < len(names) else ''})")

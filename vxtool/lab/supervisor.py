@@ -4,11 +4,12 @@ Knows the API's socket and the order of things; what an operation means is in op
 hands: it alone plans, writes and performs, one operation after the other. Each connection has a thread that listens, so that nobody waits for a slow
 client; what the lab is like right now is answered there, from what the hands left when they were last done.
 
-    python -m vxtool.lab.supervisor NAME FOLDER LISTENER
+The leader starts it (leader.py COMMAND): `main(NAME, FOLDER, LISTENER)`.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -23,7 +24,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from vxtool.errors import UsageError, VxtoolError
 from vxtool.lab import impair
@@ -46,6 +46,8 @@ Tell = Callable[[Answer], None]
 
 
 def main(name: str, folder: str, listener: str) -> None:
+    gc.freeze()
+    gc.enable()
     server = socket.socket(fileno=int(listener))
     server.set_inheritable(False)
     hands = Hands(name, Store(Path(folder) / "store.sqlite"))
@@ -115,7 +117,7 @@ class Hands:
                 self._serve(self._questions.get())
             for operation in self.world.expired(time.time()):
                 try:
-                    self._change(operation, uuid4().hex, lambda _: None)
+                    self._change(operation, os.urandom(16).hex(), lambda _: None)
                 except VxtoolError as error:
                     _log(f"link {operation.link} cannot be made as it was, and stays as it is: {error}")
                     self.world.stays(operation.link)
@@ -278,7 +280,7 @@ def _parsed(line: bytes) -> tuple[str, str, dict[str, Any]]:
         raise UsageError(f"a question is one JSON object a line, this is none: {error}") from None
     if not isinstance(question, dict):
         raise UsageError("a question is one JSON object a line, this is something else")
-    do, key, arguments = question.get("do"), question.get("key", uuid4().hex), question.get("arguments", {})
+    do, key, arguments = question.get("do"), question.get("key", os.urandom(16).hex()), question.get("arguments", {})
     if not isinstance(do, str) or not isinstance(key, str) or not isinstance(arguments, dict) or question.keys() - {"do", "key", "arguments"}:
         raise UsageError('a question is {"do": TEXT, "arguments": {...}, "key": TEXT}, the last two if wanted')
     return do, key, arguments
@@ -290,7 +292,3 @@ def _timeval(seconds: float) -> bytes:
 
 def _log(text: str) -> None:
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "supervisor:", text.rstrip(), file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
