@@ -6,8 +6,8 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,24 @@ def test_who_was_killed_between_the_last_lab_and_the_registry_leaves_what_the_sw
     assert not home.exists()
 
 
+@pytest.mark.parametrize("stranger", ["thesis.txt", "photos/holiday.jpg", ".config/mail", "a link"])
+def test_in_a_folder_with_anything_that_is_no_labs_nothing_is_touched(home: Path, labs: Labs, stranger: str) -> None:
+    place = labs.start("a")
+    labs.die("a")
+    other = home / stranger
+    other.parent.mkdir(exist_ok=True)
+    if stranger == "a link":
+        (home.parent / "empty").mkdir()
+        other.symlink_to(home.parent / "empty")
+    else:
+        other.write_text("precious")
+    for ask in (registry.sweep, registry.running, lambda: registry.find(None)):
+        with pytest.raises(UsageError, match="belongs to no lab, so nothing there is touched"):
+            ask()
+    assert place.exists()
+    assert other.exists()
+
+
 def test_a_wish_that_a_lab_ends_is_fulfilled_by_whoever_finds_it(labs: Labs, home: Path) -> None:
     (labs.start("a") / "down").touch()
     assert registry.sweep() == [f"lab a was to end: removed {home / 'a'}"]
@@ -149,7 +167,7 @@ def test_the_one_lab_needs_no_name(labs: Labs, monkeypatch: pytest.MonkeyPatch) 
         registry.find("betta")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".lock", "a/b", "-x", "a b", "x" * 41, "ä", "a\n"])
+@pytest.mark.parametrize("name", ["", ".", "..", ".lock", "a/b", "-x", "a b", "x" * 64, "ä", "a\n"])
 def test_some_names_are_none(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be called"):
         registry.check_name(name)
@@ -158,20 +176,17 @@ def test_some_names_are_none(name: str) -> None:
 def test_only_one_at_a_time_makes_or_removes_a_lab(home: Path) -> None:
     inside, most = 0, 0
 
-    def work() -> None:
+    def work(_: int) -> None:
         nonlocal inside, most
-        for _ in range(20):
+        for _ in range(40):
             with registry.alone():
                 inside += 1
                 most = max(most, inside)
                 os.sched_yield()
                 inside -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
     assert most == 1
     assert not home.exists()
 

@@ -173,7 +173,7 @@ def test_two_networks_may_have_one_subnet() -> None:
         ),
         (
             {"endpoints": [EndpointWish("c" * 244, "sathish-vm1", {"web": None})]},
-            f"the name of the endpoint {'c' * 244} is too long: with its node's it has at most 255 characters",
+            f"the name of the endpoint {'c' * 244} is too long: with its node's it has at most 246 characters",
         ),
         (
             {"endpoints": [EndpointWish("c", "sathish-vm1", {"web": IPv4Address("10.0.2.3")})]},

@@ -24,7 +24,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from vxtool.errors import LabError, MissingFeature, UsageError
@@ -35,7 +34,10 @@ __all__ = ["FOLDER", "Running", "alone", "check_name", "discard", "end", "find",
 FOLDER = Path("/run/vxtool")
 """Where labs are written down, unless $VXTOOL_RUN says otherwise (tests do); ask `folder()`."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # it is the lab's host name, too
+_STORE = "store.sqlite"
+_FILES = {"lock", "leader", "leader.new", "cgroups", "down", "api.sock", "log", "programs"}
+_FILES |= {f"store.sqlite{kind}" for kind in ("", "-wal", "-shm", "-journal")}
 _PATIENCE = 20.0  # seconds a killed leader may take: the kernel first ends every process of the lab
 
 
@@ -81,7 +83,7 @@ def need_root() -> None:
 
 def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"a lab cannot be called {name!r}: up to 40 letters, digits, dots, dashes, underscores are wanted")
+        raise UsageError(f"a lab cannot be called {name!r}: up to 63 letters, digits, dots, dashes, underscores are wanted")
     return name
 
 
@@ -98,6 +100,8 @@ def find(name: str | None) -> Running:
     if wanted:
         if wanted in labs:
             return labs[wanted]
+        from difflib import get_close_matches  # 5 ms that only a mistake costs
+
         near = get_close_matches(wanted, labs, 1) or list(labs)
         hint = f"did you mean {near[0]}?" if near else "none is: vxtool lab up makes one"
         raise UsageError(f"no lab called {wanted!r} is running; {hint}")
@@ -187,15 +191,18 @@ def alone() -> Iterator[Path]:
 def _locked(home: Path) -> int:
     """The registry's lock, open and taken. Whoever had it before may have removed it: then it is made again."""
     while True:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = -1
         try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(home / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.samestat(os.stat(home / ".lock"), os.fstat(descriptor)):
                 return descriptor
         except FileNotFoundError:
             pass
+        except FileExistsError:  # it was there, and when mkdir looked whether it is a folder it was not
+            if home.exists() and not home.is_dir():
+                raise
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -222,13 +229,28 @@ def started(pid: int) -> int | None:
 
 
 def _places() -> list[Path]:
+    """The folders of labs. UsageError when the registry's folder holds anything else: a sweep would take it for what a dead lab has left."""
     try:
-        return sorted(place for place in folder().iterdir() if _NAME.fullmatch(place.name) and place.is_dir())
+        places = sorted(place for place in folder().iterdir() if place.name != ".lock")
+        strangers = [place for place in places if not _of_a_lab(place)]
     except FileNotFoundError:
         return []
     except PermissionError:
         need_root()
         raise
+    if strangers:
+        raise UsageError(f"{strangers[0]} belongs to no lab, so nothing there is touched: $VXTOOL_RUN wants a folder for labs alone, as {FOLDER} is")
+    return places
+
+
+def _of_a_lab(place: Path) -> bool:
+    """Whether it is, or at the moment of a crash was, a lab's folder: nothing is in it that a lab does not have there."""
+    try:
+        return _NAME.fullmatch(place.name) is not None and not place.is_symlink() and _FILES.issuperset(os.listdir(place))
+    except FileNotFoundError:  # it goes in this moment
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def _held(place: Path) -> bool:

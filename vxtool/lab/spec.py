@@ -153,7 +153,7 @@ def network_wish(text: str, mtu: int | None = None, encrypted: bool = False) -> 
 _LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # a folder's name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NETWORK_ID = re.compile(r"[0-9a-z]{25}")
-_NAMESPACE_LIMIT = 255  # NAME_MAX: NODE:ENDPOINT is a file's name
+_NAMESPACE_LIMIT = 255 - len(".starting")  # NAME_MAX: NODE:ENDPOINT is a file's name, and begins those of lab/programs.py
 _VNI_LIMIT = (1 << 24) - 1
 _INNER_MTU = (68, 65485)  # IPv4's least; the largest packet less 50
 
