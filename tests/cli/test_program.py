@@ -67,6 +67,13 @@ def test_help_loads_nothing_but_click(arguments: list[str]) -> None:
     assert not loaded & {*HEAVY, "numpy", "rich"}
 
 
+@pytest.mark.parametrize("output", [[], ["--yaml"], ["--json"]], ids=" ".join)
+def test_reading_an_expectation_needs_no_numpy(output: list[str]) -> None:
+    loaded = _loaded("expect", "show", *output, "captures/swarm-steady")
+    assert "vxtool.expect.docker" in loaded
+    assert not loaded & {*HEAVY, "numpy"}
+
+
 @pytest.mark.parametrize("output", [[], ["-v"], ["--csv"], ["--json"], ["-w", "/dev/null"]], ids=" ".join)
 def test_decoding_loads_numpy_and_nothing_as_heavy(output: list[str]) -> None:
     loaded = _loaded("decode", *output, "captures/made/vlans.pcap")
