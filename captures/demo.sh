@@ -1,4 +1,4 @@
-# What `make demo` shows: a capture of a real Docker Swarm, read by vxtool. Run from the root of the repository, with vxtool on the PATH.
+# What `make demo` shows: captures of a real Docker Swarm, read by vxtool, and as root a lab built, broken and judged. Run from the root of the repository, with vxtool on the PATH.
 set -eu
 vm1=captures/swarm-steady/vm1.pcap
 container=captures/swarm-steady/container.pcap
@@ -35,5 +35,36 @@ show verify captures/swarm-steady/vm1.pcap captures/swarm-steady/vm2.pcap captur
 fault=captures/faults/fdb-wrong-vtep
 say "And a real swarm in which one forwarding entry was set to the wrong node ($fault; the exit code of verify is 1, for a failing check):"
 show verify $fault/h1.pcap $fault/h2.pcap $fault/h3.pcap $fault/task-web-vm1.pcap --expect $fault/expect || [ $? = 1 ]
+
+if [ "$(id -u)" = 0 ] && vxtool doctor >/dev/null; then
+    folder=$(mktemp -d)
+    trap 'vxtool lab down demo >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
+    trap 'exit 130' INT TERM
+    export VXTOOL_LAB=demo
+    record() { # record FILE COMMAND...: what crosses the underlay of all three nodes while COMMAND runs
+        local file=$1
+        shift
+        : >"$folder/said"
+        vxtool capture sathish-vm1 sathish-vm2 sathish-vm3 -w "$file" 2>>"$folder/said" &
+        local capture=$!
+        while ! grep -q "capturing at" "$folder/said"; do kill -0 $capture && sleep 0.05; done
+        show "$@" || true
+        kill -TERM $capture && wait $capture
+    }
+    say "The same on this machine: a lab of three nodes, built device by device as Docker's overlay driver does it, in namespaces of its own:"
+    show lab up --name demo --nodes 3
+    say "From one endpoint to another on another node, while all nodes' underlay is captured; then the capture is held against what the lab should be:"
+    record "$folder/healthy.pcapng" lab exec web.1 -- ping -n -c 2 10.0.1.4
+    vxtool lab expect >"$folder/expect.yaml"
+    show decode --vni 4097 --limit 2 "$folder/healthy.pcapng"
+    show verify "$folder/healthy.pcapng" --expect "$folder/expect.yaml"
+    say "One forwarding entry is set to the wrong node by hand. Ping hears nothing; verify says why:"
+    show lab exec web@sathish-vm1 -- bridge fdb replace 02:42:0a:00:01:04 dev vxlan0 dst 192.168.68.111 self permanent
+    record "$folder/broken.pcapng" lab exec web.1 -- ping -n -c 2 -W 1 10.0.1.4
+    show verify "$folder/broken.pcapng" --expect "$folder/expect.yaml" || [ $? = 1 ]
+    show lab down demo
+else
+    say "The rest of the demonstration builds a lab, which needs root and a kernel that can do it: run make demo as root; vxtool doctor tells what is missing."
+fi
 
 say "Where to go from here: vxtool --help, vxtool verify --help, README.md, make notebooks. To decode on your own machine: tcpdump -i eth0 -U -w - udp port 4789 | vxtool decode -"

@@ -63,7 +63,7 @@ def up(own_registry: Path) -> str:
 
 def test_up_tells_what_there_is_and_how_to_go_on(up: str) -> None:
     first, *lines = up.splitlines()
-    assert first.startswith("lab lab is up (")
+    assert first.startswith("lab is up (")
     assert (
         lines
         == """
@@ -91,7 +91,7 @@ Next:
 
 def test_the_same_again_is_up_already(up: str) -> None:
     leader = registry.find(None).leader
-    assert done("lab", "up").startswith("lab lab is up already\n")
+    assert done("lab", "up").startswith("lab is up already\n")
     assert registry.find(None).leader == leader
 
 
@@ -103,7 +103,7 @@ def test_another_lab_of_that_name_is_refused_with_what_differs_and_what_to_do(up
 
 def test_what_was_attached_since_does_not_make_it_another_lab(up: str) -> None:
     done("lab", "attach", "extra", "--node", "sathish-vm1", "--network", "web")
-    assert done("lab", "up").startswith("lab lab is up already\n")
+    assert done("lab", "up").startswith("lab is up already\n")
     done("lab", "detach", "extra")
 
 
@@ -174,7 +174,7 @@ def test_a_second_lab_must_be_named_from_then_on(up: str) -> None:
     assert "2 labs are running (lab, second): say which one with --lab" in refused("lab", "ps")
     assert done("lab", "ps", "-q", "--lab", "second") == "web.1\n"
     assert "did you mean second?" in refused("lab", "ps", "--lab", "secnd")
-    assert done("lab", "down", "second") == "lab second is down\n"
+    assert done("lab", "down", "second") == "second is down\n"
     assert done("lab", "ls", "-q") == "lab\n"
 
 
@@ -185,7 +185,7 @@ def test_prune_says_what_it_removed(up: str, own_registry: Path) -> None:
 
 
 def test_down_ends_it_and_leaves_no_file(up: str, own_registry: Path) -> None:
-    assert done("lab", "down") == "lab lab is down\n"
+    assert done("lab", "down") == "lab is down\n"
     assert not own_registry.exists()
     assert "no lab is running" in refused("lab", "down")
     assert done("lab", "down", "--all") == "no lab is running\n"

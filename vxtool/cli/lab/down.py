@@ -44,7 +44,7 @@ def command(name: str | None, everything: bool, verbose: bool) -> None:
             _end_and_watch(lab)
         else:
             end(lab)
-            click.echo(f"lab {lab.name} is down")
+            click.echo(f"{lab.name} is down")
     if not labs:
         click.echo("no lab is running")
 
@@ -56,5 +56,5 @@ def _end_and_watch(lab: Running) -> None:
     with freed() as wait:
         begun = time.monotonic()
         end(lab)
-        click.echo(f"lab {lab.name} is down ({time.monotonic() - begun:.2f} s; ", nl=False)
+        click.echo(f"{lab.name} is down ({time.monotonic() - begun:.2f} s; ", nl=False)
         click.echo(f"the kernel was freeing its namespaces for {wait():.2f} s more)")

@@ -91,7 +91,7 @@ def command(
     if quiet:
         click.echo(spec.name)
         return
-    click.echo(f"lab {spec.name} is up" + (" already" if standing else f" ({time.monotonic() - begun:.1f} s)") + "\n")
+    click.echo(f"{spec.name} is up" + (" already" if standing else f" ({time.monotonic() - begun:.1f} s)") + "\n")
     click.echo(f"{_summary(spec)}\n{_next(spec, alone=len(running()) == 1)}", nl=False)
 
 
