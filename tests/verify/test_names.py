@@ -142,6 +142,31 @@ def test_every_question_of_a_sandbox_is_paired_with_its_answer_although_nat_chan
     assert not found.direct
 
 
+def test_multicast_dns_in_between_is_none_of_the_resolvers() -> None:
+    scene = sandbox()
+    foreign: list[Frame] = []
+    for packet in scene.packets("container"):
+        if message_of(packet) is not None:
+            packet.set(src="10.0.1.4", dst="224.0.0.251", sport=5353, dport=5353)
+            foreign.append(replace(packet.result(), ts=packet.ts - 1))
+    mixed = scene.with_frames("container", foreign)
+    asked, mixed_asked = (
+        [(one.name, one.type, one.id, one.addresses, len(one.forwards)) for one in lookups_of(each.case()).embedded] for each in (scene, mixed)
+    )
+    assert len(foreign) > 100
+    assert asked == mixed_asked
+
+
+def test_lookups_of_one_kind_are_judged_by_the_clusters_of_their_own_time() -> None:
+    found = lookups_of(phases(("container",)).case())
+    assert sum(map(len, found.kinds)) == len(found.embedded)
+    for first, *others in found.kinds:
+        for one in others:
+            assert found.clusters(one) == found.clusters(first)
+            assert found.clusters(one, late=True) == found.clusters(first, late=True)
+            assert (found.untold(one), found.known(one), set(one.addresses)) == (found.untold(first), found.known(first), set(first.addresses))
+
+
 DIG = re.compile(r"^;; QUESTION SECTION:\n;(\S+)\s+IN\s+A\n\n;; ANSWER SECTION:\n((?:\S+\s+\d+\s+IN\s+A\s+\S+\n)+)", re.M)
 
 

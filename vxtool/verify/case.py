@@ -136,6 +136,14 @@ class Groups:
         """The first row of each group."""
         return self.rows[self.starts]
 
+    @property
+    def numbers(self) -> npt.NDArray[np.intp]:
+        """The group of each value that `group_values` was given."""
+        numbers = np.empty(len(self.rows), np.intp)
+        as_stored = np.argsort(self.starts)
+        numbers[self.rows] = np.repeat(as_stored, self.counts[as_stored])
+        return numbers
+
 
 class Case:
     """Everything a check may ask."""

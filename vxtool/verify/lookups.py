@@ -9,21 +9,22 @@ Sources: libnetwork resolver.go, resolver_unix.go, sandbox_dns_unix.go; swarm be
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
 from vxtool.decode import dns
-from vxtool.model import Address, Cluster, Endpoint, Name, NameKind, Names, Network, from_halves
-from vxtool.model import halves as halves_of
+from vxtool.model import Address, Cluster, Endpoint, Name, NameKind, Names, Network, Timeline, from_halves
 from vxtool.verify.case import TALK_COLUMNS, Case, Vantage
 
-__all__ = ["ADDRESS_TYPES", "COLUMNS", "NXDOMAIN", "RCODES", "RESOLVER", "WAIT_NS", "Known", "Lookup", "Lookups", "lookups_of"]
+__all__ = ["ADDRESS_TYPES", "COLUMNS", "NXDOMAIN", "RCODES", "RESOLVER", "WAIT_NS", "Kind", "Known", "Lookup", "Lookups", "lookups_of"]
 
 COLUMNS = (*TALK_COLUMNS, "inner_sport", "inner_dport")
 """Columns a check needs when it uses `lookups_of`."""
@@ -82,20 +83,21 @@ class Lookup:
     id: int
     vni: int  # -1 outside a tunnel
     asked_ns: int  # of an answer without its question: when it was given
-    queries: list[int] = field(default_factory=list)  # rows; empty when the capture began in between
+    query: int = -1  # row of the first question
+    queries: int = 0  # how many there were; none when the capture began in between
     asked: dns.Message | None = None
     reply: int = -1
     replied_ns: int = 0
     message: dns.Message | None = None
     addresses: tuple[Address, ...] = ()  # of the reply, of the IP version that was asked for, in its order
-    forwards: list[Lookup] = field(default_factory=list)  # the same question, sent on to upstream servers
+    forwards: tuple[Lookup, ...] = ()  # the same question, sent on to upstream servers
     last_ns: int = 0  # of the last question
     known: Mapping[str, Known] | None = None  # what Lookups.known found
 
     @property
-    def embedded(self) -> bool:
-        """Whether Docker's own resolver was asked."""
-        return self.server == RESOLVER
+    def first_row(self) -> int:
+        """Lookups are in the order of these."""
+        return self.query if self.queries else self.reply
 
     @property
     def name(self) -> str:
@@ -107,7 +109,7 @@ class Lookup:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        return tuple(row for row in (*self.queries[:1], self.reply) if row >= 0)
+        return tuple(row for row in (self.query, self.reply) if row >= 0)
 
     @property
     def rcode(self) -> int | None:
@@ -123,6 +125,11 @@ class Lookup:
     def pointed(self) -> Address | None:
         """The address whose name a PTR question asks for."""
         return _pointed(self.name) if self.type == "PTR" else None
+
+
+Kind = list[Lookup]
+"""Lookups, in their order, that agree in all that makes them right or wrong: the first is judged for all. Programs ask the same few questions again
+and again, so that there are hundreds of kinds where there are a hundred thousand lookups."""
 
 
 def _pointed(name: str) -> Address | None:
@@ -149,18 +156,43 @@ class Lookups:
         self._known: dict[tuple[object, ...], Mapping[str, Known]] = {}
         self._attached: dict[tuple[int, int], tuple[str, ...]] = {}
         self._proven: dict[int, set[str]] = defaultdict(set)  # capture -> networks from which its resolver answered
-        self._proofs: dict[tuple[object, ...], str | None] = {}
         times, captures = case.table["ts"], case.table["capture"]
         self.ends = [int(times[captures == i].max()) if bool((captures == i).any()) else 0 for i in range(len(case.table.captures))]
         found = _exchanges(case)
         sent_on = _attach_forwards(found)
-        self.embedded = tuple(one for one in found if one.embedded)
+        self.embedded = tuple(found.embedded)
         # Inside a tunnel somebody's own DNS server is asked, which is nothing of Docker's.
-        self.direct = tuple(one for one in found if not one.embedded and one not in sent_on and one.vni < 0)
-        self.upstream = tuple(one for one in found if not one.embedded and one.vni < 0)
-        for one in self.embedded:
-            if (proof := self._proof(one)) is not None:
-                self._proven[one.capture].add(proof)
+        self.upstream = tuple(one for one in found.others if one.vni < 0)
+        self.direct = tuple(one for one in self.upstream if one not in sent_on)
+        self._eras = _eras(case.timeline)
+        self.kinds = self.kinds_of(self.embedded)
+        for first, *_ in self.kinds:
+            if (proof := self._proof(first)) is not None:
+                self._proven[first.capture].add(proof)
+
+    def kinds_of(self, found: Iterable[Lookup]) -> tuple[Kind, ...]:
+        """Lookups by kind, in the order of the first of each."""
+        kinds: dict[tuple[object, ...], Kind] = {}
+        for one in found:
+            asked, message = one.asked, one.message
+            key = (
+                one.capture,
+                bisect_right(self._eras, one.asked_ns),
+                id(one.client),  # each address is one object (_addresses_of), and hashing it takes longer than all the rest
+                id(one.server),
+                one.question,
+                bool(one.queries),
+                bool(one.forwards),
+                self.unanswered(one) if message is None else None,
+                message and (message.flags, message.error is None, frozenset(message.answers)),
+                message and asked and (asked.flags, asked.questions == message.questions),
+            )
+            kind = kinds.get(key)
+            if kind is None:
+                kinds[key] = [one]
+            else:
+                kind.append(one)
+        return tuple(kinds.values())
 
     # -- who asks ----------------------------------------------------------------------------------------------------------
 
@@ -175,9 +207,9 @@ class Lookups:
         return vantage.node
 
     @cached_property
-    def located_ones(self) -> tuple[Lookup, ...]:
+    def located_kinds(self) -> tuple[Kind, ...]:
         """Questions to embedded resolvers of which it is known which networks they searched."""
-        return tuple(one for one in self.embedded if self.located(one))
+        return tuple(kind for kind in self.kinds if self.located(kind[0]))
 
     def asker(self, lookup: Lookup) -> str:
         """How the sandbox is called in messages."""
@@ -207,17 +239,14 @@ class Lookups:
             return None
         clusters, got = self.clusters(lookup), frozenset(lookup.addresses)
         given = frozenset(record.data.rstrip(".") for record in lookup.message.answers if record.type == "PTR")
-        key = (lookup.name, got, given, *map(id, clusters))
-        if key not in self._proofs:
-            shown = set()
-            for cluster in clusters:
-                for network in cluster.networks:
-                    name = self.names(cluster).resolve(lookup.name, [network.name]) if got else None
-                    pointer = self.names(cluster).pointer(lookup.pointed, [network.name]) if given and lookup.pointed is not None else None
-                    if (name is not None and name.addresses & got) or pointer in given:
-                        shown.add(network.name)
-            self._proofs[key] = shown.pop() if len(shown) == 1 else None
-        return self._proofs[key]
+        shown = set()
+        for cluster in clusters:
+            for network in cluster.networks:
+                name = self.names(cluster).resolve(lookup.name, [network.name]) if got else None
+                pointer = self.names(cluster).pointer(lookup.pointed, [network.name]) if given and lookup.pointed is not None else None
+                if (name is not None and name.addresses & got) or pointer in given:
+                    shown.add(network.name)
+        return shown.pop() if len(shown) == 1 else None
 
     def told_all_networks(self, lookup: Lookup) -> bool:
         """Whether the sandbox can have no network that the expectation does not tell of."""
@@ -335,65 +364,67 @@ def lookups_of(case: Case) -> Lookups:
 # -- pairing -------------------------------------------------------------------------------------------------------------------
 
 
-def _exchanges(case: Case) -> list[Lookup]:
+@dataclass(slots=True)
+class _Found:
+    embedded: list[Lookup] = field(default_factory=list)  # asked of Docker's own resolver
+    others: list[Lookup] = field(default_factory=list)
+
+
+def _exchanges(case: Case) -> _Found:
     """Questions with their answers. A frame seen on several interfaces (`tcpdump -i any`) or sent again belongs to the lookup it repeats."""
     table = case.table
     rows = np.fromiter(table.dns, np.int64, len(table.dns))
-    names = (
-        "capture",
-        "ts",
-        "inner_ip_src_hi",
-        "inner_ip_src_lo",
-        "inner_ip_dst_hi",
-        "inner_ip_dst_lo",
-        "inner_sport",
-        "inner_dport",
-        "tunnel",
-        "vni",
-    )
-    columns = [table[name][rows].tolist() for name in names]
-    addresses: dict[tuple[int, int], Address] = {}
+    messages = list(table.dns.values())
+    flags = np.fromiter((message.flags for message in messages), np.int64, len(messages))
+    response = (flags & _QR) != 0
 
-    def address(high: int, low: int) -> Address:
-        found = addresses.get((high, low))
-        if found is None:
-            found = addresses[high, low] = from_halves(high, low)
-        return found
+    def end(of_question: str, of_response: str) -> npt.NDArray[np.int64]:
+        return np.where(response, table[of_response][rows], table[of_question][rows])
 
-    embedded = halves_of(RESOLVER)
-    found: list[Lookup] = []
-    open_: dict[tuple[object, ...], Lookup] = {}  # the last of each client's port and id
-    for row, capture, ts, *halves, sport, dport, tunnel, vni in zip(rows.tolist(), *columns, strict=True):
-        message = table.dns[row]
-        if message.flags & _OPCODE:
-            continue
-        source, target = (halves[0], halves[1]), (halves[2], halves[3])
-        response = bool(message.flags & _QR)
-        client, port, server, service = (target, dport, source, sport) if response else (source, sport, target, dport)
-        if service != 53 and server != embedded:
-            continue  # multicast DNS and its like have other rules
-        vni = vni if tunnel else -1
-        key = (capture, vni, client, port, server, message.id)
-        known = open_.get(key)
+    client = [end(f"inner_ip_src_{half}", f"inner_ip_dst_{half}") for half in ("hi", "lo")]
+    server = [end(f"inner_ip_dst_{half}", f"inner_ip_src_{half}") for half in ("hi", "lo")]
+    port, service = end("inner_sport", "inner_dport"), end("inner_dport", "inner_sport")
+    vni = np.where(table["tunnel"][rows] != 0, table["vni"][rows].astype(np.int64), -1)
+    embedded = np.logical_and(*(half == value for half, value in zip(server, case.stored(RESOLVER), strict=True)))
+    # Multicast DNS and its like have other rules.
+    kept = np.flatnonzero(((flags & _OPCODE) == 0) & (embedded | (service == 53)))
+    ids = np.fromiter((message.id for message in messages), np.int64, len(messages))
+    captures, times = table["capture"][rows], table["ts"][rows]
+    groups = case.group_values([column[kept] for column in (captures, vni, *client, port, *server, ids)])
+    found = _Found()
+    open_: list[Lookup | None] = [None] * len(groups)  # the last of each client's port and id
+    columns = [column[kept].tolist() for column in (rows, captures, times, response, vni, embedded)]
+    numbers = groups.numbers.tolist()
+    clients, servers = (_addresses_of(case, [half[kept] for half in end]) for end in (client, server))
+    heard = [messages[i] for i in kept.tolist()]
+    for message, row, capture, ts, replies, segment, ours, number, asker, asked in zip(heard, *columns, numbers, clients, servers, strict=True):
+        known = open_[number]
         # A frame cut before the question's end still has its id.
         question = message.questions[0] if message.questions else None
         if known is not None and question is not None and not _same(known.question, question):
             known = None
-        if question is None and not (response and known is not None):
+        if question is None and not (replies and known is not None):
             continue
-        if known is None or (not response and (known.reply >= 0 or ts - known.last_ns > RETRY_NS)):
-            known = open_[key] = Lookup(
-                capture, address(*client), address(*server), question or dns.Question("", ""), message.id, vni, ts, last_ns=ts
-            )
-            found.append(known)
-        if not response:
+        if known is None or (not replies and (known.reply >= 0 or ts - known.last_ns > RETRY_NS)):
+            known = Lookup(capture, asker, asked, question or dns.Question("", ""), message.id, segment, ts, last_ns=ts)
+            open_[number] = known
+            (found.embedded if ours else found.others).append(known)
+        if not replies:
             known.asked = known.asked or message
-            known.queries.append(row)
+            known.query = row if not known.queries else known.query
+            known.queries += 1
             known.last_ns = ts
         elif known.reply < 0:
             known.reply, known.replied_ns, known.message = row, ts, message
-            known.addresses = _addresses(message.answers, known.type)
+            known.addresses = _addresses(message.answers, known.type) if message.answers else ()
     return found
+
+
+def _addresses_of(case: Case, halves: Sequence[npt.NDArray[np.int64]]) -> list[Address]:
+    """An address for each row, equal ones as one object."""
+    groups = case.group_values(halves)
+    each = [from_halves(int(high), int(low)) for high, low in zip(*(half[groups.heads] for half in halves), strict=True)]
+    return [each[number] for number in groups.numbers.tolist()]
 
 
 @lru_cache(maxsize=4096)
@@ -403,27 +434,38 @@ def _addresses(answers: tuple[dns.Record, ...], kind: str) -> tuple[Address, ...
 
 
 def _same(one: dns.Question, other: dns.Question) -> bool:
-    return one.type == other.type and one.name.lower() == other.name.lower()
+    return one == other or (one.type == other.type and one.name.lower() == other.name.lower())
 
 
-def _attach_forwards(found: list[Lookup]) -> set[Lookup]:
+def _attach_forwards(found: _Found) -> set[Lookup]:
     """Give each lookup of the embedded resolver the questions that it sent on; returns those."""
-    asked: dict[tuple[object, ...], list[Lookup]] = defaultdict(list)
-    for one in found:
-        if one.embedded:
-            asked[one.capture, one.id, one.name.lower(), one.type].append(one)
+    sent = [one for one in found.others if one.vni < 0]
+    asked: dict[tuple[object, ...], list[Lookup]] = {_asked(one): [] for one in sent}
+    for one in found.embedded if sent else ():
+        if (same := asked.get(_asked(one))) is not None:
+            same.append(one)
     sent_on: set[Lookup] = set()
-    for one in found:
-        if not one.embedded and one.vni < 0:
-            for origin in reversed(asked.get((one.capture, one.id, one.name.lower(), one.type), ())):
-                if 0 <= one.asked_ns - origin.asked_ns <= FORWARD_NS:
-                    origin.forwards.append(one)
-                    sent_on.add(one)
-                    break
+    for one in sent:
+        for origin in reversed(asked[_asked(one)]):
+            if 0 <= one.asked_ns - origin.asked_ns <= FORWARD_NS:
+                origin.forwards = (*origin.forwards, one)
+                sent_on.add(one)
+                break
     return sent_on
 
 
+def _asked(one: Lookup) -> tuple[object, ...]:
+    return one.capture, one.id, one.name.lower(), one.type
+
+
 # -- clusters ------------------------------------------------------------------------------------------------------------------
+
+
+def _eras(timeline: Timeline) -> tuple[int, ...]:
+    """Times between which every lookup is judged by the same clusters (Lookups.clusters, early and late, and Lookups.untold)."""
+    first = timeline.moments[0].time_ns
+    changes = [change + shift for change in timeline.changes_ns for shift in (-AHEAD_NS, 0, timeline.settling_ns, LATE_NS)]
+    return tuple(sorted(changes if first is None else [first, *changes]))
 
 
 def _networks_of(case: Case, cluster: Cluster, endpoint: Endpoint) -> set[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from vxtool.model import Address
@@ -18,7 +18,7 @@ from vxtool.verify.case import EVIDENCE, Case
 from vxtool.verify.check import check
 from vxtool.verify.connections import COLUMNS as CONNECTION_COLUMNS
 from vxtool.verify.connections import Connection
-from vxtool.verify.lookups import ADDRESS_TYPES, COLUMNS, NXDOMAIN, RCODES, WAIT_NS, Known, Lookup, Lookups, lookups_of
+from vxtool.verify.lookups import ADDRESS_TYPES, COLUMNS, NXDOMAIN, RCODES, WAIT_NS, Kind, Known, Lookup, Lookups, lookups_of
 from vxtool.verify.statistics import fit
 from vxtool.verify.verdicts import Finding, Severity, failed, passed, unknown
 
@@ -26,6 +26,8 @@ __all__: list[str] = []
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 FAMILY = "names"
+
+_Key = TypeVar("_Key")
 DOCKER_ONLY = {"rfc7348": None, "flannel": None, "calico": None, "evpn": None}
 
 TTL = 600
@@ -79,60 +81,57 @@ class _Group:
 )
 def answers(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    given = [one for one in lookups.embedded if one.addresses and one.rcode == 0 and not one.forwards]
-    if not given:
+    verdicts, wrong = _judged(lookups)
+    if not verdicts:
         yield unknown("no answer of Docker's resolver with an address was captured", needs=CAPTURE_NEEDED)
         return
     groups: dict[tuple[object, ...], _Group] = {}
-    verdicts = _judged(lookups)
-    undecided = [one for one in given if verdicts[one] is None]
-    right = {_plain(one): verdict for one in given if isinstance(verdict := verdicts[one], Known)}
-    judged = len(given) - len(undecided)
-    late = 0
-    for one in given:
-        verdict = verdicts[one]
-        if verdict is _LATE:
-            late += 1
+    undecided = [kind for kind, verdict in verdicts if verdict is None]
+    right: dict[str, Known] = {}
+    judged = late = 0
+    for kind, verdict in verdicts:
+        judged += 0 if verdict is None else len(kind)
+        if isinstance(verdict, Known):
+            right[_plain(kind[0])] = verdict
         if not isinstance(verdict, _Group):
             continue
-        key = (verdict.node, verdict.network, verdict.what)
-        group = groups.setdefault(key, _Group(*key))
-        group.extra |= verdict.extra
-        group.missing |= verdict.missing
-        group.wanted |= verdict.wanted
-        group.lookups.append(one)
-    for group in groups.values():
-        yield _wrong(lookups, group, given)
+        bad = [one for one in kind if one in wrong]
+        late += len(kind) - len(bad)
+        if bad:
+            key = (verdict.node, verdict.network, verdict.what)
+            group = groups.setdefault(key, _Group(*key))
+            group.extra |= verdict.extra
+            group.missing |= verdict.missing
+            group.wanted |= verdict.wanted
+            group.lookups += bad
+    for group in _in_order(groups.values()):
+        yield _wrong(lookups, group, verdicts)
     yield from _differences(lookups, undecided)
     if judged and not groups:
         named = _listed([_right(name, known) for name, known in right.items()], 8)
         under_way = f"; {late:,} of them while a change was under way" if late else ""
         yield passed(f"{_count(judged, 'answer')} with the right addresses: {named}{under_way}")
     elif not judged:
-        named = _listed(list(dict.fromkeys(one.name for one in undecided)))
+        named = _listed(list(dict.fromkeys(kind[0].name for kind in undecided)))
         yield unknown(
-            f"{len(undecided):,} answers cannot be judged ({named}): the expectation does not say what these names are",
+            f"{sum(map(len, undecided)):,} answers cannot be judged ({named}): the expectation does not say what these names are",
             needs="`docker network inspect -v` of the networks of the task that asked, from every node, and `docker service inspect`",
         )
 
 
-class _Late(Enum):
-    LATE = "not right yet, and it became so"
+_Verdicts = tuple[list[tuple[Kind, Known | _Group | None]], set[Lookup]]
+
+_JUDGED: WeakKeyDictionary[Lookups, _Verdicts] = WeakKeyDictionary()
 
 
-_LATE = _Late.LATE
-_Verdict = Known | _Group | _Late | None
-
-_JUDGED: WeakKeyDictionary[Lookups, dict[Lookup, _Verdict]] = WeakKeyDictionary()
-
-
-def _judged(lookups: Lookups) -> dict[Lookup, _Verdict]:
-    """Every answer with an address that the resolver gave by itself, judged."""
+def _judged(lookups: Lookups) -> _Verdicts:
+    """Every answer with an address that the resolver gave by itself, judged; and those that are wrong and not just late."""
     if lookups not in _JUDGED:
-        given = (one for one in lookups.embedded if one.addresses and one.rcode == 0 and not one.forwards)
-        verdicts: dict[Lookup, _Verdict] = {one: _judge(lookups, one) for one in given}
-        late = _late(lookups, (one for one, verdict in verdicts.items() if isinstance(verdict, Known)))
-        _JUDGED[lookups] = {one: _LATE if isinstance(verdict, _Group) and late(one) else verdict for one, verdict in verdicts.items()}
+        given = (kind for kind in lookups.kinds if kind[0].addresses and kind[0].rcode == 0 and not kind[0].forwards)
+        verdicts = [(kind, _judge(lookups, kind[0])) for kind in given]
+        late = _late(lookups, (kind for kind, verdict in verdicts if isinstance(verdict, Known)))
+        wrong = {one for kind, verdict in verdicts if isinstance(verdict, _Group) for one in kind if not late(one)}
+        _JUDGED[lookups] = verdicts, wrong
     return _JUDGED[lookups]
 
 
@@ -164,23 +163,25 @@ def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
     return _Group(node, each.name.network, each.name.service or each.name.name, extra=set(extra), missing=set(missing), wanted=set(each.most))
 
 
-def _late(lookups: Lookups, right: Iterable[Lookup]) -> Callable[[Lookup], bool]:
+def _late(lookups: Lookups, right: Iterable[Kind]) -> Callable[[Lookup], bool]:
     """Tells of lookups that went wrong only because a change was still under way: a later one went right.
 
     Before the first time that the expectation tells of, anything may have been; soon after a dated change, anything between the old and the new.
     """
     first: dict[tuple[int, str, str], int] = {}
     last: dict[tuple[int, str, str], int] = {}
-    for one in right:
-        key = (one.capture, _plain(one), one.type)
-        first.setdefault(key, one.asked_ns)
-        last[key] = one.asked_ns
+    for kind in right:
+        key = _asked_at(kind[0])
+        first[key] = min(first.get(key, kind[0].asked_ns), kind[0].asked_ns)
+        last[key] = max(last.get(key, 0), kind[-1].asked_ns)
 
     def late(one: Lookup) -> bool:
-        key = (one.capture, _plain(one), one.type)
+        key = _asked_at(one)
+        if one.asked_ns >= last.get(key, one.asked_ns):
+            return False
         if lookups.untold(one):
-            return one.asked_ns < first.get(key, one.asked_ns)
-        return one.asked_ns < last.get(key, one.asked_ns) and _under_way(lookups, one)
+            return one.asked_ns < first[key]
+        return _under_way(lookups, one)
 
     return late
 
@@ -189,6 +190,10 @@ def _under_way(lookups: Lookups, one: Lookup) -> bool:
     if not one.addresses:
         return lookups.ours(one, late=True) is None
     return any(_fits(known, frozenset(one.addresses), one.partial) for known in lookups.known(one, late=True).values())
+
+
+def _asked_at(one: Lookup) -> tuple[int, str, str]:
+    return one.capture, _plain(one), one.type
 
 
 def _plain(one: Lookup) -> str:
@@ -212,10 +217,10 @@ def _right(name: str, known: Known) -> str:
     return f"{name} ({len(known.most)} addresses)"
 
 
-def _wrong(lookups: Lookups, group: _Group, given: Sequence[Lookup]) -> Finding:
+def _wrong(lookups: Lookups, group: _Group, verdicts: Iterable[tuple[Kind, object]]) -> Finding:
     bad = group.lookups
     names = {(one.capture, _plain(one)) for one in bad}
-    total = sum((one.capture, _plain(one)) in names for one in given)
+    total = sum(len(kind) for kind, _ in verdicts if (kind[0].capture, _plain(kind[0])) in names)
     who = group.node or f"the resolver of {lookups.vantage(bad[0]).name}"
     head = f"{who} answers {_listed(group.names)}"
     dead = _addresses(group.extra)
@@ -253,13 +258,14 @@ def _gossip(who: str, what: str) -> str:
     )
 
 
-def _differences(lookups: Lookups, undecided: Sequence[Lookup]) -> Iterator[Finding]:
+def _differences(lookups: Lookups, undecided: Iterable[Kind]) -> Iterator[Finding]:
     """Names of which the expectation says too little: two nodes must still say the same of them, at least after a while."""
     by_name: dict[tuple[str, str, str], dict[str, list[Lookup]]] = defaultdict(lambda: defaultdict(list))
-    for one in undecided:
+    for kind in undecided:
+        one = kind[0]
         node, network = lookups.node(one), lookups.network_of(one, one.addresses)
         if node is not None and network is not None and not one.partial:
-            by_name[network.name, _plain(one), one.type][node].append(one)
+            by_name[network.name, _plain(one), one.type][node] += kind
     settling = lookups.case.timeline.settling_ns
     for (where, name, _), nodes in by_name.items():
         steady = [(node, run) for node, found in nodes.items() for run in _runs(found)]
@@ -286,7 +292,7 @@ def _differences(lookups: Lookups, undecided: Sequence[Lookup]) -> Iterator[Find
 def _runs(found: list[Lookup]) -> Iterator[list[Lookup]]:
     """Consecutive equal answers."""
     run: list[Lookup] = []
-    for one in sorted(found, key=lambda one: one.replied_ns):
+    for one in sorted(found, key=_by_reply):
         if run and set(run[0].addresses) != set(one.addresses):
             yield run
             run = []
@@ -317,23 +323,26 @@ def _contradict(one: list[Lookup], other: list[Lookup], settling_ns: int) -> boo
 )
 def found_names(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    ours = [(one, known) for one in lookups.located_ones if one.type in ADDRESS_TYPES and (known := lookups.ours(one)) is not None and known.most]
+    asked = (kind for kind in lookups.located_kinds if kind[0].type in ADDRESS_TYPES)
+    ours = [(kind, known) for kind in asked if (known := lookups.ours(kind[0])) is not None and known.most]
     if not ours:
         yield _undecided(lookups, "no question for a name of the cluster was captured")
         return
     lost = _lost(lookups)
     groups: dict[tuple[object, ...], _Group] = {}
-    for one, known in ours:
-        if one in lost:
-            node, network, what = lookups.node(one), known.name.network, known.name.service or known.name.name
+    for kind, known in ours if lost else ():
+        if bad := [one for one in kind if one in lost]:
+            node, network, what = lookups.node(bad[0]), known.name.network, known.name.service or known.name.name
             group = groups.setdefault((node, network, what), _Group(node, network, what))
-            group.lookups.append(one)
+            group.lookups += bad
             group.wanted |= known.most
-    for group in groups.values():
+    for group in _in_order(groups.values()):
         bad = group.lookups
         servers = {forward.server for one in bad for forward in one.forwards}
         who = group.node or f"the resolver of {lookups.vantage(bad[0]).name}"
-        elsewhere = [one for one, _ in ours if one.addresses and _plain(one) in group.names and lookups.node(one) != group.node]
+        names = set(group.names)
+        well = [kind[0] for kind, _ in ours if kind[0].addresses and _plain(kind[0]) in names]
+        elsewhere = [one for one in well if lookups.node(one) != group.node]
         knowing = list(dict.fromkeys(str(lookups.node(one) or lookups.asker(one)) for one in elsewhere))
         known_at = f"; on {_listed(knowing)} all is well" if knowing else ""
         asked_on = f" after being sent on to {_addresses(servers)}" if servers else ""
@@ -349,10 +358,9 @@ def found_names(case: Case) -> Iterator[Finding]:
             invariants=("B12", "B13") if servers else None,
         )
     if not groups:
-        answered = sum(one.reply >= 0 for one, _ in ours)
-        yield passed(
-            f"{answered:,} of {_count(len(ours), 'question')} for {_count(len({_plain(one) for one, _ in ours}), 'name')} of the cluster answered"
-        )
+        total, names = sum(len(kind) for kind, _ in ours), {_plain(kind[0]) for kind, _ in ours}
+        answered = sum(len(kind) for kind, _ in ours if kind[0].reply >= 0)
+        yield passed(f"{answered:,} of {_count(total, 'question')} for {_count(len(names), 'name')} of the cluster answered")
 
 
 _LOST: WeakKeyDictionary[Lookups, set[Lookup]] = WeakKeyDictionary()
@@ -363,16 +371,18 @@ def _lost(lookups: Lookups) -> set[Lookup]:
     if lookups in _LOST:
         return _LOST[lookups]
     living = _living(lookups)
-    lost, right = set(), []
-    for one in lookups.located_ones:
+    lost: list[Lookup] = []
+    right: list[Kind] = []
+    for kind in lookups.located_kinds:
+        one = kind[0]
         known = lookups.ours(one) if one.type in ADDRESS_TYPES and one.capture in living else None
         if known is not None and known.most:
             fits = any(_fits(each, frozenset(one.addresses), one.partial) for each in lookups.known(one).values())
             nothing = one.reply >= 0 and (one.rcode != 0 or (not one.addresses and not one.partial))
             if nothing or (one.reply < 0 and lookups.unanswered(one)) or (one.forwards and not fits):
-                lost.add(one)
+                lost += kind
             elif one.addresses:
-                right.append(one)
+                right.append(kind)
     late = _late(lookups, right)
     found = _LOST[lookups] = {one for one in lost if not late(one)}
     return found
@@ -380,7 +390,7 @@ def _lost(lookups: Lookups) -> set[Lookup]:
 
 def _living(lookups: Lookups) -> set[int]:
     """Captures in which the embedded resolver does anything at all."""
-    return {one.capture for one in lookups.embedded if one.reply >= 0 or one.forwards}
+    return {kind[0].capture for kind in lookups.kinds if kind[0].reply >= 0 or kind[0].forwards}
 
 
 def _outcomes(found: Iterable[Lookup]) -> str:
@@ -415,14 +425,15 @@ def empty(case: Case) -> Iterator[Finding]:
     living = _living(lookups)
     good = 0
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
-    for one in lookups.located_ones:
+    for kind in lookups.located_kinds:
+        one = kind[0]
         if not _wants_nothing(lookups, one) or one.capture not in living or one.partial:
             continue
         if one.reply >= 0 and one.rcode == 0 and one.message is not None and not one.message.answers and not one.forwards:
-            good += 1
+            good += len(kind)
         elif (one.capture, _plain(one)) not in lost and (one.reply >= 0 or lookups.unanswered(one)):
-            groups[lookups.node(one)].append(one)
-    for node, bad in groups.items():
+            groups[lookups.node(one)] += kind
+    for node, bad in _sorted(groups):
         servers = {forward.server for one in bad for forward in one.forwards}
         names = list(dict.fromkeys(f"{one.type} of {one.name.rstrip('.')}" for one in bad))
         asked_on = f" and sent on to {_addresses(servers)}" if servers else ""
@@ -466,18 +477,21 @@ def _wants_nothing(lookups: Lookups, one: Lookup) -> bool:
 )
 def leaks(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    inside = [(origin, forward) for origin in lookups.located_ones for forward in origin.forwards]
-    direct = [(one, one) for one in lookups.direct if lookups.located(one)]
+    sent = [kind for kind in lookups.located_kinds if kind[0].forwards]
+    inside = sum(len(one.forwards) for kind in sent for one in kind)
+    origins = sorted((one for kind in sent for one in _answered_inside(lookups, kind)), key=_by_row)
+    direct = [one for one in lookups.direct if lookups.located(one)]
+    strays = sorted((one for kind in lookups.kinds_of(direct) for one in _answered_inside(lookups, kind)), key=_by_row)
     outside = [one for one in lookups.upstream if not lookups.located(one)]
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
     asked: dict[str | None, bool] = defaultdict(bool)
     networks: dict[str | None, str] = {}
-    for origin, sent in (*inside, *direct):
-        if _answered_inside(lookups, origin):
-            node = lookups.node(origin)
-            groups[node].append(sent)
-            asked[node] |= origin is not sent
-            networks.setdefault(node, _network_of(lookups, origin))
+    for origin in (*origins, *strays):
+        node = lookups.node(origin)
+        groups[node] += origin.forwards or (origin,)
+        asked[node] |= bool(origin.forwards)
+        if node not in networks:
+            networks[node] = _network_of(lookups, origin)
     for where, found in groups.items():
         names = list(dict.fromkeys(_asked_for(one) for one in found))
         silent = sum(one.reply < 0 for one in found)
@@ -513,11 +527,11 @@ def leaks(case: Case) -> Iterator[Finding]:
         )
     if groups or seen_outside:
         return
-    total = len(inside) + len(direct) + len(outside)
+    total = inside + len(direct) + len(outside)
     if total:
         yield passed(f"{_count(total, 'question')} to upstream servers, none for a name of the cluster")
-    elif lookups.located_ones:
-        yield passed(f"none of {_count(len(lookups.located_ones), 'question')} went to an upstream server")
+    elif lookups.located_kinds:
+        yield passed(f"none of {_count(sum(map(len, lookups.located_kinds)), 'question')} went to an upstream server")
     else:
         yield _undecided(lookups, "no question to a DNS server was captured")
 
@@ -532,25 +546,30 @@ def _network_of(lookups: Lookups, one: Lookup) -> str:
     return "NETWORK" if network is None else network.name
 
 
-def _answered_inside(lookups: Lookups, one: Lookup) -> bool:
-    """Whether the embedded resolver must know it; TXT, SRV and other types are sent on for every name."""
-    if one.type == "PTR":
-        return lookups.pointers(one)[1]
-    return one in _lost(lookups) or (one.type in (*ADDRESS_TYPES, "MX") and lookups.ours(one, late=True) is not None)
+def _answered_inside(lookups: Lookups, kind: Kind) -> Sequence[Lookup]:
+    """Those that the embedded resolver must know; TXT, SRV and other types are sent on for every name."""
+    first = kind[0]
+    if first.type == "PTR":
+        return kind if lookups.pointers(first)[1] else ()
+    if first.type in (*ADDRESS_TYPES, "MX") and lookups.ours(first, late=True) is not None:
+        return kind
+    lost = _lost(lookups)
+    return [one for one in kind if one in lost] if lost else ()
 
 
 def _outside(lookups: Lookups, found: Sequence[Lookup]) -> dict[str, list[Lookup]]:
     """Questions seen outside sandboxes, for names in a network of the node that sent them, by node."""
     by_node: dict[str, list[Lookup]] = defaultdict(list)
-    for one in found:
+    for kind in lookups.kinds_of(found):
+        one = kind[0]
         node = lookups.node(one) or lookups.vantage(one).node
         if node is None or one.type not in ADDRESS_TYPES:
             continue
         clusters = lookups.clusters(one)
         networks = {end.network for cluster in clusters for end in cluster.endpoints_of_node.get(node, ())}
         if all(lookups.names(cluster).resolve(one.name, networks) is not None for cluster in clusters):
-            by_node[node].append(one)
-    return by_node
+            by_node[node] += kind
+    return dict(_sorted(by_node))
 
 
 def _asked_for(one: Lookup) -> str:
@@ -561,9 +580,9 @@ def _asked_for(one: Lookup) -> str:
 # -- what answers look like ----------------------------------------------------------------------------------------------------
 
 
-def _own(lookups: Lookups) -> list[Lookup]:
+def _own(lookups: Lookups) -> list[Kind]:
     """Answers that the embedded resolver gave from its own records."""
-    return [one for one in lookups.embedded if one.message is not None and not one.forwards and one.rcode == 0 and _recorded(lookups, one)]
+    return [kind for kind in lookups.kinds if not kind[0].forwards and kind[0].rcode == 0 and _recorded(lookups, kind[0])]
 
 
 def _recorded(lookups: Lookups, one: Lookup) -> bool:
@@ -586,16 +605,18 @@ def _recorded(lookups: Lookups, one: Lookup) -> bool:
 )
 def time_to_live(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    own = [one for one in _own(lookups) if one.message is not None and one.message.answers]
+    own = [kind for kind in _own(lookups) if kind[0].message is not None and kind[0].message.answers]
+    total = sum(map(len, own))
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
-    for one in own:
-        if one.message is not None and any(record.ttl != TTL for record in one.message.answers):
-            groups[lookups.node(one)].append(one)
-    for node, bad in groups.items():
+    for kind in own:
+        message = kind[0].message
+        if message is not None and any(record.ttl != TTL for record in message.answers):
+            groups[lookups.node(kind[0])] += kind
+    for node, bad in _sorted(groups):
         lives = sorted({record.ttl for one in bad if one.message is not None for record in one.message.answers if record.ttl != TTL})
         names = list(dict.fromkeys(one.name for one in bad))
         yield failed(
-            f"{len(bad):,} of {len(own):,} answers for names of the cluster have a time to live of {_listed([f'{life:,} s' for life in lives])}",
+            f"{len(bad):,} of {total:,} answers for names of the cluster have a time to live of {_listed([f'{life:,} s' for life in lives])}",
             subject=_listed(names, 2),
             nodes=_nodes(node),
             rows=_rows(bad),
@@ -606,7 +627,7 @@ def time_to_live(case: Case) -> Iterator[Finding]:
         )
     if not groups:
         yield (
-            passed(f"{_count(len(own), 'answer')} with records of {TTL} s")
+            passed(f"{_count(total, 'answer')} with records of {TTL} s")
             if own
             else _undecided(lookups, "no answer for a name of the cluster was captured")
         )
@@ -626,22 +647,24 @@ def time_to_live(case: Case) -> Iterator[Finding]:
 )
 def pointers(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    asked = [one for one in lookups.located_ones if one.pointed is not None]
+    asked = [kind for kind in lookups.located_kinds if kind[0].pointed is not None]
     living = _living(lookups)
     good = 0
     missing: dict[str | None, list[Lookup]] = defaultdict(list)
-    wrong = False
-    for one in asked:
+    wrong: list[tuple[Lookup, list[str], frozenset[str]]] = []
+    for kind in asked:
+        one = kind[0]
         allowed, must = lookups.pointers(one)
         given = [] if one.message is None or one.forwards else [record.data.rstrip(".") for record in one.message.answers if record.type == "PTR"]
         if given and _stale_pointer(lookups, one, given, allowed):
-            wrong = True
-            yield _wrong_pointer(lookups, one, given, allowed)
+            wrong += ((one, given, allowed) for one in kind)
         elif given and allowed:
-            good += 1
+            good += len(kind)
         elif not given and must and not one.partial and one.capture in living and (one.reply >= 0 or lookups.unanswered(one)):
-            missing[lookups.node(one)].append(one)
-    for node, bad in missing.items():
+            missing[lookups.node(one)] += kind
+    for one, given, allowed in sorted(wrong, key=lambda found: _by_row(found[0])):
+        yield _wrong_pointer(lookups, one, given, allowed)
+    for node, bad in _sorted(missing):
         addresses = {one.pointed for one in bad if one.pointed is not None}
         yield failed(
             f"{node or 'the resolver'} does not know whose {_addresses(addresses)} {'is' if len(addresses) == 1 else 'are'}: {_outcomes(bad)}",
@@ -659,7 +682,7 @@ def pointers(case: Case) -> Iterator[Finding]:
         if good:
             yield passed(f"{_count(good, 'PTR answer')} with the name of the task that has the address")
         elif asked:
-            yield passed(f"{_count(len(asked), 'question')} for names of addresses, none of an endpoint")
+            yield passed(f"{_count(sum(map(len, asked)), 'question')} for names of addresses, none of an endpoint")
         else:
             yield _undecided(lookups, "no PTR question was captured")
 
@@ -704,10 +727,11 @@ def _wrong_pointer(lookups: Lookups, one: Lookup, given: Sequence[str], allowed:
 def shuffled(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
     samples: dict[tuple[str, str, frozenset[Address]], list[Lookup]] = defaultdict(list)
-    for one in lookups.embedded:
+    for kind in lookups.kinds:
+        one = kind[0]
         if len(set(one.addresses)) > 1 and not one.forwards and not one.partial:
             who = lookups.node(one) or lookups.vantage(one).name
-            samples[who, _plain(one), frozenset(one.addresses)].append(one)
+            samples[who, _plain(one), frozenset(one.addresses)] += kind
     total = sum(map(len, samples.values()))
     # The test can say nothing of a sample in which even one constant order would be likely.
     telling = {key: found for key, found in samples.items() if len(key[2]) ** (1 - len(found)) < case.settings.alpha}
@@ -722,7 +746,7 @@ def shuffled(case: Case) -> Iterator[Finding]:
                 f"{who} gives {address} first in {count:,} of {len(found):,} answers for {name} with {len(addresses)} addresses (p = {result.p:.2g})",
                 subject=name,
                 nodes=_nodes(lookups.node(found[0])),
-                rows=_rows(found),
+                rows=_rows(sorted(found, key=_by_row)),
                 expected="each address first equally often",
                 seen=f"{count:,} of {len(found):,}",
                 hint="Something between the client and Docker's resolver answers from a cache, or sorts the addresses.",
@@ -754,13 +778,14 @@ def shuffled(case: Case) -> Iterator[Finding]:
 def flags(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
     own = _own(lookups)
+    total = sum(map(len, own))
     groups: dict[tuple[str | None, str], list[Lookup]] = defaultdict(list)
-    for one in own:
-        for oddity in _oddities(one):
-            groups[lookups.node(one), oddity].append(one)
-    for (node, oddity), bad in groups.items():
+    for kind in own:
+        for oddity in _oddities(kind[0]):
+            groups[lookups.node(kind[0]), oddity] += kind
+    for (node, oddity), bad in _sorted(groups):
         yield failed(
-            f"{len(bad):,} of {len(own):,} answers for names of the cluster {oddity}",
+            f"{len(bad):,} of {total:,} answers for names of the cluster {oddity}",
             subject=oddity,
             nodes=_nodes(node),
             rows=_rows(bad),
@@ -771,7 +796,7 @@ def flags(case: Case) -> Iterator[Finding]:
         )
     if not groups:
         yield (
-            passed(f"{_count(len(own), 'answer')} in the form of Docker's resolver")
+            passed(f"{_count(total, 'answer')} in the form of Docker's resolver")
             if own
             else _undecided(lookups, "no answer for a name of the cluster was captured")
         )
@@ -810,12 +835,12 @@ def silence(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
     living = _living(lookups)
     dead: dict[int, list[Lookup]] = defaultdict(list)
-    for one in lookups.embedded:
-        if one.capture not in living and lookups.unanswered(one):
-            dead[one.capture].append(one)
+    for kind in lookups.kinds:
+        if kind[0].capture not in living and lookups.unanswered(kind[0]):
+            dead[kind[0].capture] += kind
     failing = False
-    for found in dead.values():
-        asked = sum(len(one.queries) for one in found)
+    for _, found in _sorted(dead):
+        asked = sum(one.queries for one in found)
         if asked < 2:
             continue
         failing = True
@@ -857,7 +882,7 @@ def silence(case: Case) -> Iterator[Finding]:
     if failing:
         return
     if lookups.embedded:
-        answered = sum(one.reply >= 0 for one in lookups.embedded)
+        answered = sum(len(kind) for kind in lookups.kinds if kind[0].reply >= 0)
         yield passed(f"{answered:,} of {_count(len(lookups.embedded), 'question')} to embedded resolvers answered")
     else:
         yield _undecided(lookups, "no question to Docker's resolver was captured")
@@ -877,21 +902,24 @@ def silence(case: Case) -> Iterator[Finding]:
 )
 def latency(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    timed = [one for one in lookups.embedded if one.reply >= 0 and one.queries]
+    timed = [kind for kind in lookups.kinds if kind[0].reply >= 0 and kind[0].queries]
     if not timed:
         yield _undecided(lookups, "no question to Docker's resolver with its answer was captured")
         return
-    own = {one for one in timed if not one.forwards and _recorded(lookups, one)}
+    took = [_took(one) for kind in timed for one in kind]
+    own: set[Lookup] = set()
     groups: dict[str | None, list[Lookup]] = defaultdict(list)
-    for one in timed:
-        if _took(one) >= (WAIT_NS if one in own else UPSTREAM_NS):
-            groups[lookups.node(one)].append(one)
-    for node, slow in groups.items():
+    for kind in timed:
+        recorded = not kind[0].forwards and _recorded(lookups, kind[0])
+        if slow := [one for one in kind if _took(one) >= (WAIT_NS if recorded else UPSTREAM_NS)]:
+            groups[lookups.node(kind[0])] += slow
+            own.update(slow if recorded else ())
+    for node, slow in _sorted(groups):
         mine = [one for one in slow if one in own]
         worst = max(mine or slow, key=_took)
         names = list(dict.fromkeys(one.name.rstrip(".") for one in mine or slow))
         yield failed(
-            f"{_listed(names)} took {node or 'the resolver'} up to {_took(worst) / 1e9:.1f} s; all answers: {_histogram(timed)}",
+            f"{_listed(names)} took {node or 'the resolver'} up to {_took(worst) / 1e9:.1f} s; all answers: {_histogram(took)}",
             subject=_listed(names, 2),
             nodes=_nodes(node),
             rows=_rows(mine or slow),
@@ -904,7 +932,7 @@ def latency(case: Case) -> Iterator[Finding]:
             severity=None if mine else INFO,
         )
     if not groups:
-        yield passed(f"{_count(len(timed), 'answer')}: {_histogram(timed)}; the slowest took {_took(max(timed, key=_took)) / 1e6:,.1f} ms")
+        yield passed(f"{_count(len(took), 'answer')}: {_histogram(took)}; the slowest took {max(took) / 1e6:,.1f} ms")
 
 
 _STEPS = ((1_000_000, "1 ms"), (10_000_000, "10 ms"), (100_000_000, "100 ms"), (1_000_000_000, "1 s"), (4_000_000_000, "4 s"))
@@ -914,10 +942,11 @@ def _took(one: Lookup) -> int:
     return one.replied_ns - one.asked_ns
 
 
-def _histogram(timed: Sequence[Lookup]) -> str:
+def _histogram(took: Iterable[int]) -> str:
     """`37 under 1 ms, 2 under 10 ms`: each answer at the first step that it is under."""
-    counts = Counter(next((f"under {word}" for step, word in _STEPS if _took(one) < step), "4 s or more") for one in timed)
-    return ", ".join(f"{counts[word]:,} {word}" for word in (*(f"under {word}" for _, word in _STEPS), "4 s or more") if counts[word])
+    steps, words = [step for step, _ in _STEPS], [*(f"under {word}" for _, word in _STEPS), "4 s or more"]
+    counts = Counter(bisect_right(steps, one) for one in took)
+    return ", ".join(f"{counts[i]:,} {word}" for i, word in enumerate(words) if counts[i])
 
 
 @check(
@@ -934,19 +963,21 @@ def _histogram(timed: Sequence[Lookup]) -> str:
 )
 def codes(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    replied = [one for one in lookups.embedded if one.rcode is not None]
+    replied = [kind for kind in lookups.kinds if kind[0].rcode is not None]
+    total = sum(map(len, replied))
     if not replied:
         yield _undecided(lookups, "no answer of Docker's resolver was captured")
         return
     lost = _lost(lookups)
     groups: dict[tuple[str | None, int], list[Lookup]] = defaultdict(list)
-    for one in replied:
-        if one.rcode not in (None, 0, 2, NXDOMAIN) and one not in lost:
-            groups[lookups.node(one), one.rcode].append(one)
-    for (node, code), bad in groups.items():
+    for kind in replied:
+        code = kind[0].rcode
+        if code not in (None, 0, 2, NXDOMAIN) and (bad := [one for one in kind if one not in lost]):
+            groups[lookups.node(kind[0]), code] += bad
+    for (node, code), bad in _sorted(groups):
         word = RCODES.get(code, f"rcode {code}")
         yield failed(
-            f"{node or 'the resolver'} answers {word} to {len(bad):,} of {len(replied):,} questions",
+            f"{node or 'the resolver'} answers {word} to {len(bad):,} of {total:,} questions",
             subject=word,
             nodes=_nodes(node),
             rows=_rows(bad),
@@ -956,8 +987,10 @@ def codes(case: Case) -> Iterator[Finding]:
             command="docker exec CONTAINER cat /etc/resolv.conf  # ExtServers: ask them directly",
         )
     if not groups:
-        counts = Counter(_outcome(one) if one.rcode else "NOERROR" for one in replied)
-        yield passed(f"{_count(len(replied), 'answer')}: " + ", ".join(f"{count:,} {word}" for word, count in counts.most_common()))
+        counts: Counter[str] = Counter()
+        for kind in replied:
+            counts[_outcome(kind[0]) if kind[0].rcode else "NOERROR"] += len(kind)
+        yield passed(f"{_count(total, 'answer')}: " + ", ".join(f"{count:,} {word}" for word, count in counts.most_common()))
 
 
 # -- what clients do with answers ----------------------------------------------------------------------------------------------
@@ -977,13 +1010,14 @@ def codes(case: Case) -> Iterator[Finding]:
 )
 def use(case: Case) -> Iterator[Finding]:
     lookups = lookups_of(case)
-    given: dict[tuple[int, Address], list[Lookup]] = defaultdict(list)
-    answered: dict[tuple[int, str], list[Lookup]] = defaultdict(list)
-    verdicts = _judged(lookups)
-    for one in sorted((one for one in lookups.embedded if one.addresses), key=lambda one: one.replied_ns):
-        answered[one.capture, one.name].append(one)
-        for address in one.addresses:
-            given[one.capture, address].append(one)
+    _, wrong = _judged(lookups)
+    given: dict[tuple[int, Address], list[Lookup]] = {(connection.capture, connection.server): [] for connection in case.connections}
+    for kind in lookups.kinds:
+        for address in set(kind[0].addresses):
+            if (at := (kind[0].capture, address)) in given:
+                given[at] += kind
+    for found in given.values():
+        found.sort(key=_by_reply)
     groups: dict[tuple[str | None, str, bool], list[tuple[Lookup, Connection]]] = defaultdict(list)
     good = 0
     for connection in case.connections:
@@ -992,24 +1026,26 @@ def use(case: Case) -> Iterator[Finding]:
             continue
         if connection.syn_ack >= 0:
             good += 1
-        elif _gone(lookups, source, connection, surely=isinstance(verdicts.get(source), _Group)):
-            newest = _last(answered[connection.capture, source.name], connection.first_ns)
+        elif _gone(lookups, source, connection, surely=source in wrong):
+            asked = (kind for kind in lookups.kinds if (kind[0].capture, kind[0].name) == (source.capture, source.name))
+            answered = sorted((one for kind in asked if kind[0].addresses for one in kind), key=_by_reply)
+            newest = _last(answered, connection.first_ns)
             groups[lookups.node(source), _plain(source), newest is source].append((source, connection))
-    for (node, name, current), found in groups.items():
-        addresses = {connection.server for _, connection in found}
-        who = lookups.asker(found[0][0])
+    for (node, name, current), gone in groups.items():
+        addresses = {connection.server for _, connection in gone}
+        who = lookups.asker(gone[0][0])
         why = f"which {node or 'its resolver'} gave it for {name}" if current else f"which {name} was, but is not in its newest answer"
         yield failed(
-            f"{_count(len(found), 'connection')} of {who} went to {_addresses(addresses)}, {why}; nobody has the address and none was answered",
+            f"{_count(len(gone), 'connection')} of {who} went to {_addresses(addresses)}, {why}; nobody has the address and none was answered",
             subject=f"{who} -> {name}",
             nodes=_nodes(node),
-            rows=tuple(row for source, connection in found[:2] for row in (*source.rows[-1:], connection.syn)),
+            rows=tuple(row for source, connection in gone[:2] for row in (*source.rows[-1:], connection.syn)),
             expected="addresses that the cluster has",
             seen=_addresses(addresses),
             hint=_gossip(node or "The node", "the tasks behind it are gone")
             if current
             else "The program keeps old answers longer than it should (a JVM does for ever unless networkaddress.cache.ttl says otherwise).",
-            command=f"docker network inspect -v {_network_of(lookups, found[0][0])}  # on {node or 'that node'}"
+            command=f"docker network inspect -v {_network_of(lookups, gone[0][0])}  # on {node or 'that node'}"
             if current
             else f"docker exec CONTAINER getent ahostsv4 {name}  # what the resolver says now",
         )
@@ -1040,9 +1076,27 @@ def _gone(lookups: Lookups, source: Lookup, connection: Connection, surely: bool
 
 
 def _undecided(lookups: Lookups, message: str) -> Finding:
-    if lookups.embedded and not lookups.located_ones:
+    if lookups.embedded and not lookups.located_kinds:
         return unknown("it is not known in whose sandbox the questions were asked, so which networks they search", needs=VANTAGE_NEEDED)
     return unknown(message, needs=CAPTURE_NEEDED)
+
+
+def _by_row(one: Lookup) -> int:
+    return one.first_row
+
+
+def _by_reply(one: Lookup) -> tuple[int, int]:
+    return one.replied_ns, one.first_row
+
+
+def _sorted(groups: Mapping[_Key, list[Lookup]]) -> list[tuple[_Key, list[Lookup]]]:
+    """Groups made of kinds, with their lookups in order, and in the order of their first ones."""
+    return sorted(((key, sorted(found, key=_by_row)) for key, found in groups.items()), key=lambda group: group[1][0].first_row)
+
+
+def _in_order(groups: Iterable[_Group]) -> list[_Group]:
+    by_group = {id(group): group for group in groups}
+    return [replace(by_group[key], lookups=found) for key, found in _sorted({key: group.lookups for key, group in by_group.items()})]
 
 
 def _nodes(node: str | None) -> tuple[str, ...]:
@@ -1051,7 +1105,7 @@ def _nodes(node: str | None) -> tuple[str, ...]:
 
 def _rows(found: Iterable[Lookup]) -> tuple[int, ...]:
     """The frame that proves each lookup wrong: its answer, or the question that stayed without."""
-    return tuple(one.reply if one.reply >= 0 else one.queries[0] for one in found if one.rows)[:EVIDENCE]
+    return tuple(one.reply if one.reply >= 0 else one.query for one in found if one.rows)[:EVIDENCE]
 
 
 def _addresses(found: Iterable[Address]) -> str:
