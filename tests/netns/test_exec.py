@@ -45,6 +45,17 @@ def vxtool(*words: str, input: str = "") -> tuple[int, str, str]:
     return ran.returncode, ran.stdout, ran.stderr
 
 
+def test_sandboxes_are_where_a_docker_node_has_them() -> None:
+    """So that the commands by which verify's verdicts are confirmed can be typed as they are."""
+    code, shown, _ = vxtool("exec", "sathish-vm1", "--", "ls", "/var/run/docker/netns")
+    overlay = next(name for name in shown.split() if name.startswith("1-"))
+    assert (code, sorted({*shown.split()} - {overlay})) == (0, ["web.1", "web.3", "web.5"])
+    asked = f"nsenter --net=/var/run/docker/netns/{overlay} bridge fdb show dev vxlan0 | grep -i 02:42:0a:00:01:04 | grep dst"
+    code, shown, _ = vxtool("exec", "sathish-vm1", "--", "sh", "-c", asked)
+    assert code == 0
+    assert "dst 192.168.68.110" in shown
+
+
 class Terminal:
     """Somebody at a terminal of 40 lines with 123 letters each, who runs a command."""
 

@@ -47,6 +47,7 @@ CLONE_NEWPID = 0x20000000
 _MS_RDONLY_NOSUID_NODEV_NOEXEC = 0xF
 _MS_NOSUID_NODEV_NOEXEC = 0xE
 _MS_BIND = 0x1000
+_MS_BIND_REC = 0x5000
 _MS_REC_PRIVATE = 0x44000
 _MNT_DETACH = 0x2
 _PR_SET_PDEATHSIG = 1
@@ -122,6 +123,8 @@ def _keep(plan: dict[str, Any]) -> NoReturn:
     if plan["fresh"]:
         _unshare(CLONE_NEWNS | CLONE_NEWUTS)
         _furnish(plan["hostname"])
+        if plan["node"]:
+            _furnish_docker(plan["node"])
     output = os.pipe() if plan["log"] else None
     keeper = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)  # one that is sent at once waits until it can do what it does to the program
@@ -409,6 +412,23 @@ def _furnish(hostname: str) -> None:
     _mount("", "/", "", _MS_REC_PRIVATE)
     _mount("proc", "/proc", "proc", _MS_NOSUID_NODEV_NOEXEC)
     _mount("sysfs", "/sys", "sysfs", _MS_NOSUID_NODEV_NOEXEC)
+
+
+def _furnish_docker(node: str) -> None:
+    """The node's sandboxes where a Docker node has them, under their own names: /var/run/docker/netns/1-jt5a4qc2hw.
+
+    So what is known of Docker, `verify`'s commands among it, holds here too. For a folder to be there the machine's /run gives way to an empty one.
+    """
+    own = f"{node}:"
+    sandboxes = [name for name in os.listdir("/run/netns") if name.startswith(own)]
+    networks = os.open("/run/netns", os.O_PATH)
+    _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID_NODEV_NOEXEC, "mode=755")
+    os.makedirs("/run/docker/netns")
+    os.mkdir("/run/netns")
+    _mount(f"/proc/self/fd/{networks}", "/run/netns", "", _MS_BIND_REC)
+    os.close(networks)
+    for name in sandboxes:
+        os.symlink(f"/run/netns/{name}", f"/run/docker/netns/{name.removeprefix(own)}")
 
 
 def _furnish_etc(files: list[tuple[str, str]]) -> None:

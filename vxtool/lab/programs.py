@@ -337,6 +337,7 @@ def _enter(running: Running, place: Place, plan: dict[str, Any], opened: _Opened
             return _spawn(plan, streams)  # when it returns, the init sees that it is not alone
     plan["fresh"] = True
     plan["hostname"] = place.hostname
+    plan["node"] = place.name if place.kind is PlaceKind.NODE else ""
     plan["join"] += [(opened(f"/proc/{running.leader}/ns/{name}"), kind) for name, kind in _OF_LEADER]
     plan["processes"] = opened(f"/proc/{running.leader}/ns/pid")
     return _spawn(plan, streams)
