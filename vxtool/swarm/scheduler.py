@@ -7,7 +7,7 @@ no clock. Ties, arbitrary in Go's maps, fall to the node that was told first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 
@@ -31,15 +31,40 @@ _COMPLETE = TaskState.COMPLETE
 _Version = tuple[str, int | None]  # a service and the version of its specification
 
 
+class _Levels:
+    """The nodes by the number of tasks meant to run there: so that a few idle ones are found without looking at all."""
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, dict[NodeInfo, None]] = {}
+
+    def enter(self, info: NodeInfo) -> None:
+        self._nodes.setdefault(info.active, {})[info] = None
+
+    def leave(self, info: NodeInfo) -> None:
+        level = self._nodes[info.active]
+        del level[info]
+        if not level:
+            del self._nodes[info.active]
+
+    def __iter__(self) -> Iterator[NodeInfo]:
+        """The nodes with the fewest tasks first."""
+        for active in sorted(self._nodes):
+            yield from self._nodes[active]
+
+
 class NodeInfo:
     """A node and what runs on it: what the filters and the order of choice look at (nodeinfo.go)."""
 
-    __slots__ = ("active", "active_of", "failures", "generic", "index", "memory", "nano_cpus", "node", "ports", "ready", "tasks")
+    __slots__ = ("_levels", "active", "active_of", "failures", "generic", "index", "memory", "nano_cpus", "node", "ports", "ready", "tasks")
 
-    def __init__(self, node: Node, index: int) -> None:
+    def __init__(self, node: Node, index: int, levels: _Levels) -> None:
         self.index = index
         self.tasks: dict[str, Task] = {}
         self.active = 0  # tasks meant to run
+        self._levels = levels
+        levels.enter(self)
         self.active_of: dict[str, int] = {}  # the same by service
         self.failures: dict[_Version, list[float]] = {}
         self.ports: dict[tuple[str, int], int] = {}  # published in host mode: how many tasks
@@ -89,7 +114,9 @@ class NodeInfo:
         return sum(moment >= now - MONITORED for moment in self.failures.get(version, ()))
 
     def _count(self, service: str, change: int) -> None:
+        self._levels.leave(self)
         self.active += change
+        self._levels.enter(self)
         self.active_of[service] = self.active_of.get(service, 0) + change
 
     def _reserve(self, wanted: Resources, sign: int) -> None:
@@ -123,6 +150,9 @@ def _resources(task: Task) -> _Question | None:
     wanted = task.spec.reservations
     if not (wanted.nano_cpus or wanted.memory_bytes or wanted.generic):
         return None
+    if not wanted.generic:
+        cpus, memory = wanted.nano_cpus, wanted.memory_bytes
+        return lambda info: cpus <= info.nano_cpus and memory <= info.memory
     return lambda info: (
         wanted.nano_cpus <= info.nano_cpus
         and wanted.memory_bytes <= info.memory
@@ -196,6 +226,7 @@ class _Filter:
     make: Callable[[Task], _Question | None]
     one: str  # why one node was refused
     many: str  # why several were
+    lasting: bool = True  # whether the answer stays the same while tasks are placed
 
     def words(self, count: int) -> str:
         return self.one if count == 1 else self.many.format(count)
@@ -207,34 +238,87 @@ def _on(reason: str) -> tuple[str, str]:
 
 _FILTERS = (
     _Filter(_ready, "1 node not available for new tasks", "{} nodes not available for new tasks"),
-    _Filter(_resources, *_on("insufficient resources")),
+    _Filter(_resources, *_on("insufficient resources"), lasting=False),
     _Filter(_plugins, *_on("missing plugin")),
     _Filter(_constraints, *_on("scheduling constraints not satisfied")),
     _Filter(_platform, *_on("unsupported platform")),
-    _Filter(_host_port, *_on("host-mode port already in use")),
-    _Filter(_max_replicas, "max replicas per node limit exceed", "max replicas per node limit exceed"),
+    _Filter(_host_port, *_on("host-mode port already in use"), lasting=False),
+    _Filter(_max_replicas, "max replicas per node limit exceed", "max replicas per node limit exceed", lasting=False),
 )
+
+
+class _Verdicts:
+    """Which nodes satisfy which constraints, for the constraints asked for of late."""
+
+    __slots__ = ("_known",)
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], dict[str, bool]] = {}  # -> node -> whether it does
+
+    def of(self, constraints: tuple[str, ...]) -> dict[str, bool]:
+        known = self._known.pop(constraints, None)
+        if known is None:
+            known = {}
+            if len(self._known) >= self._MOST:
+                del self._known[next(iter(self._known))]
+        self._known[constraints] = known
+        return known
+
+    def forget(self, node: str) -> None:
+        for verdicts in self._known.values():
+            verdicts.pop(node, None)
+
+
+def _remembered(ask: _Question, verdicts: dict[str, bool]) -> _Question:
+    def answer(info: NodeInfo) -> bool:
+        id = info.node.id
+        if id not in verdicts:
+            verdicts[id] = ask(info)
+        return verdicts[id]
+
+    return answer
 
 
 class _Pipeline:
     """The filters that concern a task, and how many nodes each has refused since a node last passed them all (pipeline.go)."""
 
-    __slots__ = ("filters", "questions", "refused")
+    __slots__ = ("_clean", "_passing", "filters", "questions", "refused")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, verdicts: _Verdicts) -> None:
         made = [(filter_, question) for filter_ in _FILTERS if (question := filter_.make(task)) is not None]
         self.filters = [filter_ for filter_, _ in made]
-        self.questions = [question for _, question in made]
+        constraints = task.spec.placement.constraints
+        self.questions = [_remembered(question, verdicts.of(constraints)) if filter_.make is _constraints else question for filter_, question in made]
         self.refused = [0] * len(made)
+        self._passing = [(number, self.questions[number]) for number, filter_ in enumerate(self.filters) if not filter_.lasting]
+        self._clean = True
 
     def admits(self, info: NodeInfo) -> bool:
         for number, question in enumerate(self.questions):
             if not question(info):
                 self.refused[number] += 1
+                self._clean = False
                 return False
-        if any(self.refused):
-            self.refused = [0] * len(self.questions)
+        if not self._clean:
+            self.forget()
         return True
+
+    def still_admits(self, info: NodeInfo) -> bool:
+        """The same of a node that has passed before, in this tick: only what placing tasks may change is asked again."""
+        for number, question in self._passing:
+            if not question(info):
+                self.refused[number] += 1
+                self._clean = False
+                return False
+        if not self._clean:
+            self.forget()
+        return True
+
+    def forget(self) -> None:
+        """As if no node had been asked yet."""
+        self.refused = [0] * len(self.questions)
+        self._clean = True
 
     def reason(self, info: NodeInfo) -> str | None:
         """Why this node alone would be refused; None: it would not be."""
@@ -295,6 +379,8 @@ class Scheduler:
         self._waiting: dict[str, Task] = {}  # to be placed
         self._refused: dict[str, Task] = {}  # found no node: to be tried again when one may have room
         self._stirred = False  # something has changed since, that may help them
+        self._verdicts = _Verdicts()
+        self._levels = _Levels()
         self._preassigned: dict[str, Task] = {}  # of global services: to be confirmed
         self._denied: dict[str, Task] = {}  # of those, the ones that were not: as `_refused`
 
@@ -303,18 +389,22 @@ class Scheduler:
     def node(self, node: Node) -> None:
         """A node that joined or changed."""
         self._stirred = True
+        self._verdicts.forget(node.id)
         info = self._infos.get(node.id)
         if info is not None:
             info.update(node)
             return
-        info = self._infos[node.id] = NodeInfo(node, len(self._infos))
+        info = self._infos[node.id] = NodeInfo(node, len(self._infos), self._levels)
         for task in self._strangers.pop(node.id, {}).values():
             info.add(task)
 
     def node_removed(self, node: str) -> None:
+        self._verdicts.forget(node)
         info = self._infos.pop(node, None)
-        if info is not None and info.tasks:
-            self._strangers[node] = info.tasks
+        if info is not None:
+            self._levels.leave(info)
+            if info.tasks:
+                self._strangers[node] = info.tasks
 
     def task(self, task: Task, now: float = 0.0) -> None:
         """A task that was made or changed (scheduler.go createTask, updateTask)."""
@@ -399,7 +489,7 @@ class Scheduler:
 
     def explain(self, task: Task, now: float = 0.0) -> list[Reason]:
         """Node by node: which filter says no, and in which order the others would be chosen."""
-        pipeline = _Pipeline(task)
+        pipeline = _Pipeline(task, self._verdicts)
         order = self._order(task, now)
         refused = {info: pipeline.reason(info) for info in self._infos.values()}
         ranked = {info: rank for rank, info in enumerate(sorted((info for info, why in refused.items() if why is None), key=order), 1)}
@@ -416,7 +506,7 @@ class Scheduler:
         if info is None:  # it is gone, or has not been told of yet
             self._denied[task.id] = task
             return None
-        pipeline = _Pipeline(task)
+        pipeline = _Pipeline(task, self._verdicts)
         if not pipeline.admits(info):
             self._denied[task.id] = task
             return self._told(task, pipeline.explain(), self._denied)
@@ -427,11 +517,15 @@ class Scheduler:
 
     def _place(self, group: list[Task], now: float) -> list[Task | None]:
         task = group[0]
-        pipeline = _Pipeline(task)
+        pipeline = _Pipeline(task, self._verdicts)
         order = self._order(task, now)
         placed: list[Task | None] = []
         left = group[::-1]  # taken from the end
-        self._fill(len(group), left, self._tree(task, len(group), pipeline, order), pipeline, order, placed, now)
+        best = self._best(task, len(group), pipeline, now)
+        if best is not None:
+            self._fill_nodes(len(group), left, best, pipeline, order, placed, now)
+        else:
+            self._fill(len(group), left, self._tree(task, len(group), pipeline, order), pipeline, order, placed, now)
         if left:
             why = pipeline.explain()
             error = f"no suitable node ({why})" if why else "no suitable node"
@@ -459,6 +553,34 @@ class Scheduler:
             return failures if failures >= MAX_FAILURES else 0, info.active_of.get(service, 0), info.active
 
         return order
+
+    def _best(self, task: Task, most: int, pipeline: _Pipeline, now: float) -> list[NodeInfo] | None:
+        """The best nodes for so many tasks, the best first, asking the filters of no more nodes than it must; None: look at all of them.
+
+        Each of these takes at least one task, so that none is left over whose refusals would have to be counted.
+        """
+        if most >= len(self._infos) or any(_label(descriptor) is not None for descriptor in task.spec.placement.preferences):
+            return None
+        service, version = task.service, (task.service, task.spec_version)
+        found: list[NodeInfo] = []
+        others: dict[int, list[NodeInfo]] = {}  # by the tasks of the service that they run
+        for info in self._levels:
+            if info.failures and info.recent_failures(version, now) >= MAX_FAILURES:
+                continue  # the last choice
+            if count := info.active_of.get(service):
+                others.setdefault(count, []).append(info)
+            elif pipeline.admits(info):
+                found.append(info)
+                if len(found) == most:
+                    return found
+        for count in sorted(others):
+            for info in others[count]:
+                if pipeline.admits(info):
+                    found.append(info)
+                    if len(found) == most:
+                        return found
+        pipeline.forget()
+        return None
 
     def _tree(self, task: Task, most: int, pipeline: _Pipeline, order: Callable[[NodeInfo], tuple[int, int, int]]) -> _Branch:
         """The nodes that pass, at most as many a branch as there are tasks, the best ones; branches by the labels of the preferences."""
@@ -493,7 +615,7 @@ class Scheduler:
         """Places `wanted` tasks below a branch, and says how many it could (scheduleNTasksOnSubtree)."""
         if not branch.next:
             # Asked a second time, nodes may have filled up, or changed their order.
-            nodes = sorted((info for info in branch.nodes if pipeline.admits(info)), key=order) if placed else branch.nodes
+            nodes = sorted((info for info in branch.nodes if pipeline.still_admits(info)), key=order) if placed else branch.nodes
             return self._fill_nodes(wanted, left, nodes, pipeline, order, placed, now) if nodes else 0
         done = 0
         usable = branch.tasks
@@ -542,7 +664,7 @@ class Scheduler:
             if at + 1 >= count or order(nodes[at + 1]) < order(info):
                 at += 1
             before = at
-            while at % count in full or not pipeline.admits(nodes[at % count]):
+            while at % count in full or not pipeline.still_admits(nodes[at % count]):
                 full.add(at % count)
                 at += 1
                 if at - before == count:
