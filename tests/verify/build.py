@@ -179,7 +179,7 @@ class Packet:
         data, ip = self.data, int(self.row[f"{side}_ip_offset"])
         header = (data[ip] & 15) * 4
         data[ip + 10 : ip + 12] = b"\0\0"
-        data[ip + 10 : ip + 12] = struct.pack(">H", _checksum(bytes(data[ip : ip + header])))
+        data[ip + 10 : ip + 12] = struct.pack(">H", checksum(bytes(data[ip : ip + header])))
         udp = self._has(side, "udp")
         if not whole or int(self.row[f"{side}_frag"]) or not (udp or (side == "inner" and self.tcp)):
             return
@@ -190,10 +190,10 @@ class Packet:
             return
         data[at : at + 2] = b"\0\0"
         pseudo = bytes(data[ip + 12 : ip + 20]) + struct.pack(">BBH", 0, data[ip + 9], end - start)
-        data[at : at + 2] = struct.pack(">H", _checksum(pseudo + bytes(data[start:end])) or (0xFFFF if udp else 0))
+        data[at : at + 2] = struct.pack(">H", checksum(pseudo + bytes(data[start:end])) or (0xFFFF if udp else 0))
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     total: int = sum(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) & 1 else 0)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.verify.build import Frame, Scene, Shot, failing, failures, healthy, results
+from tests.verify.build import Frame, Packet, Scene, Shot, checksum, failing, failures, healthy, results
+from tests.verify.test_faults import bytes_of, with_length
 from vxtool.verify.case import Settings
 from vxtool.verify.verdicts import Result, Severity
 
@@ -22,6 +23,23 @@ def test_packets_are_held_against_the_underlay_the_user_states(mtu: int, fits: b
     for one in found:
         assert one.severity is Severity.WARNING
         assert str(mtu) in one.command
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["left to an offload", "finished"])
+def test_segments_that_a_card_has_still_to_cut_are_not_held_against_the_underlay(finished: bool) -> None:
+    def grown(packet: Packet) -> bytes:
+        inner = bytearray(packet.data[int(packet.row["inner_eth_offset"]) :]) + bytes(2000)
+        segment = int(packet.row["inner_l4_offset"]) - int(packet.row["inner_eth_offset"])
+        inner[16:18] = (len(inner) - 14).to_bytes(2, "big")
+        inner[segment + 16 : segment + 18] = b"\0\0"
+        pseudo = bytes(inner[26:34]) + (6).to_bytes(2, "big") + (len(inner) - segment).to_bytes(2, "big")
+        whole = checksum(pseudo + bytes(inner[segment:])) if finished else checksum(pseudo) ^ 0xFFFF
+        inner[segment + 16 : segment + 18] = whole.to_bytes(2, "big")
+        return with_length(packet, bytes(inner))
+
+    scene = bytes_of(steady(), lambda packet: packet.tunnelled and packet.tcp and int(packet.row["payload_len"]) > 100, grown)
+    verdicts = replace(scene, settings=Settings(underlay_mtu=1500)).judge("VX-MTU")
+    assert bool(failures(verdicts)) is finished
 
 
 def snapped(scene: Scene, size: int) -> Scene:

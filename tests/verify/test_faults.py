@@ -274,6 +274,19 @@ def stale_fdb(scene: Scene) -> Scene:
     return each(scene, lambda p: from_node(p, "vm1") and p.dst == WEB1, outer_dst=VM["vm2"])
 
 
+@fault("a node learns from a frame whose D bit forbids it", "VX-FDB", "VX-RESERVED", at="vm1 vm2", information=("VX-LEARN",))
+def learned_all_the_same(scene: Scene) -> Scene:
+    begun: list[int] = []
+
+    def in_the_name_of_web1(packet: Packet) -> None:
+        begun.append(packet.ts)
+        packet.set(src=WEB1, eth_src="02:42:0a:00:00:0b", vxlan_flags=0x88)
+        packet.data[int(packet.row["tunnel_offset"]) + 1] = 0x40
+
+    scene = copies(scene, lambda p: from_node(p, "vm2") and p.outer_dst == VM["vm1"] and p.flags == ACK, in_the_name_of_web1, most=1)
+    return each(scene, lambda p: from_node(p, "vm1") and p.dst == WEB1 and p.ts > begun[0] + seconds(0.1), outer_dst=VM["vm2"])
+
+
 @fault("one node's neighbour entry for an endpoint is wrong", "VX-NEIGHBOUR", at="vm1")
 def wrong_neighbour(scene: Scene) -> Scene:
     return each(scene, lambda p: from_node(p, "vm1") and p.dst == WEB1, eth_dst="02:42:0a:00:00:99")

@@ -15,7 +15,7 @@ from vxtool.verify.verdicts import Finding, Result, Severity, failed, passed
 
 VM1, VM2, VM3 = "192.168.68.109", "192.168.68.110", "192.168.68.111"
 MADE = (
-    *("big_tcp", "checksums", "damage_empty", "esp", "evpn_flood", "flannel", "fragments", "geneve", "icmp_errors", "ipv6_outer", "nested"),
+    *("big_tcp", "checksums", "damage_empty", "esp", "evpn_flood", "flannel", "fragments", "geneve", "icmp_errors", "ipv6_outer", "names", "nested"),
     *("short_frames", "swarm_control", "vlans", "vxlan_gpe", "vxlan_kinds"),
 )
 
@@ -48,6 +48,25 @@ def test_of_a_capture_without_frames_nothing_is_claimed() -> None:
 
 def test_packets_without_ethernet_are_no_second_mac_of_their_address() -> None:
     assert "VX-DUPLICATE" not in failing(healthy("made", ("vxlan_gpe",), ()).judge("VX-DUPLICATE"))
+
+
+D_FRAMES = 0x40  # in the second byte of a header whose G bit is set
+
+
+@pytest.mark.parametrize(("policy", "failed_for"), [(D_FRAMES, {"VX-RESERVED"}), (0, {"VX-RESERVED", "VX-DUPLICATE"})], ids=["told", "not told"])
+def test_a_frame_from_which_nobody_may_learn_puts_its_source_nowhere(policy: int, failed_for: set[str]) -> None:
+    def in_the_name_of_another(packet: Packet) -> bytes | None:
+        if not (packet.tunnelled and packet.outer_src == VM2 and packet.outer_dst == VM1 and packet.flags == ACK):
+            return None
+        packet.set(src="10.0.0.11", eth_src="02:42:0a:00:00:0b", vxlan_flags=0x88)  # web.1, which lives on vm3
+        packet.data[int(packet.row["tunnel_offset"]) + 1] = policy
+        return packet.result().data
+
+    scene = steady("vm1")
+    more = [replace(packet.frame, data=data) for packet in scene.packets("vm1") if (data := in_the_name_of_another(packet)) is not None]
+    verdicts = scene.with_frames("vm1", more[::10]).judge("VX-RESERVED", "VX-DUPLICATE", "VX-SOURCE", "VX-LEARN")
+    assert failing(verdicts) == failed_for
+    assert results(verdicts)["VX-LEARN"] == ({Result.PASS} if policy else {Result.UNKNOWN})
 
 
 def test_addresses_that_are_gone_are_one_finding_for_each_sender() -> None:

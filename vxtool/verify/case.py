@@ -32,6 +32,9 @@ __all__ = ["EVIDENCE", "TALK_COLUMNS", "Case", "Settings", "Talk", "Vantage"]
 EVIDENCE = 5
 """Frames named per finding."""
 
+D_FLAG = 0x00400000
+"""Don't learn: a bit of the first word of a VXLAN header whose G bit is set (draft-smith-vxlan-group-policy section 2.1)."""
+
 TALK_COLUMNS = (
     "tunnel",
     "inner_tunnel",
@@ -56,6 +59,7 @@ TALK_COLUMNS = (
     "inner_ip_dst_lo",
     "inner_proto",
     "control",
+    "vxlan_word",
 )
 """Columns a check needs when it uses `Case.talks`, `Case.tunnel_talks` or `Case.vantages`."""
 
@@ -110,6 +114,7 @@ class Talk:
     first_ns: int
     last_ns: int
     clusters: tuple[Cluster, ...] = field(repr=False, default=())  # by which it may be judged, the newest first
+    unlearned: bool = False  # group policy's D bit: nobody may learn from it where its source lives
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Case:
         """Give nodes without an address the one from which their endpoints are heard (model.locate)."""
         heard: dict[tuple[int, Mac], dict[Address, int]] = defaultdict(lambda: defaultdict(int))
         for talk in self.talks:
-            if talk.tunnel != "none" and talk.eth_src is not None and talk.outer_src is not None:
+            if talk.tunnel != "none" and talk.eth_src is not None and talk.outer_src is not None and not talk.unlearned:
                 heard[talk.vni, talk.eth_src][talk.outer_src] += talk.frames
         moments = tuple(replace(moment, cluster=locate(moment.cluster, heard)) for moment in self.timeline.moments)
         if moments != self.timeline.moments:
@@ -284,14 +289,16 @@ class Case:
     def talks(self) -> tuple[Talk, ...]:
         """All frames, grouped by their addresses."""
         table = self.table
-        names = [name for name in TALK_COLUMNS if name not in ("inner_tunnel", "outer_have", "inner_have")]
+        names = [name for name in TALK_COLUMNS if name not in ("inner_tunnel", "outer_have", "inner_have", "vxlan_word")]
         esp = table.have("esp")
-        extra = (table["capture"], self.moment_of_row, self.settled_row, esp, table["outer_have"] & 0x23, table["inner_have"] & 0x23)
+        unlearned = table.have("gbp") & ((table["vxlan_word"] & D_FLAG) != 0)
+        have = (table["outer_have"] & 0x23, table["inner_have"] & 0x23)
+        extra = (table["capture"], self.moment_of_row, self.settled_row, esp, unlearned, *have)
         port = np.where(table["tunnel"] != 0, table["outer_dport"], 0)
         groups = self.group(None, *extra, *(port if name == "outer_dport" else table[name] for name in names))
-        return tuple(self._talk(groups, g, esp) for g in range(len(groups)))
+        return tuple(self._talk(groups, g, esp, unlearned) for g in range(len(groups)))
 
-    def _talk(self, groups: Groups, group: int, esp: npt.NDArray[np.bool_]) -> Talk:
+    def _talk(self, groups: Groups, group: int, esp: npt.NDArray[np.bool_], unlearned: npt.NDArray[np.bool_]) -> Talk:
         table = self.table
         members = groups.members(group)
         row = int(members[0])
@@ -321,6 +328,7 @@ class Case:
             first_ns=int(times.min()),
             last_ns=int(times.max()),
             clusters=self.acceptable(row) if not self.settled_row[row] else (self.timeline.clusters[int(self.moment_of_row[row])],),
+            unlearned=bool(unlearned[row]),
         )
 
     @cached_property

@@ -546,7 +546,7 @@ MTU_COLUMNS = (
     "packets of every size get through",
     family="encapsulation",
     about="The underlay must carry 50 bytes more (70 over IPv6) than the largest inner packet; where it does not, small packets pass and "
-    "large ones vanish.",
+    "large ones vanish. Segments that a card will cut or has joined (GSO, GRO) are larger in captures than on any wire: they do not count (B20).",
     source="RFC 7348 section 4.3; libnetwork drivers/overlay (MTU 1450)",
     problem="MTU black holes: connections open and then hang: libnetwork#2661, moby#43673, moby#36689, moby#24906",
     invariants=("B3", "C14"),

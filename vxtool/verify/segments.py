@@ -7,7 +7,7 @@ node is a forwarding fault of the sender.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -41,6 +41,14 @@ def rows_of(talks: Iterable[Talk]) -> tuple[int, ...]:
 
 def frames_of(talks: Iterable[Talk]) -> int:
     return sum(talk.frames for talk in talks)
+
+
+def once(talks: Iterable[Talk]) -> int:
+    """How many frames were sent, as far as any one capture shows: two captures on the way of a frame do not make it two."""
+    seen: Counter[int] = Counter()
+    for talk in talks:
+        seen[talk.capture] += talk.frames
+    return max(seen.values(), default=0)
 
 
 def _netns(network: Network | None) -> str:
@@ -266,7 +274,8 @@ def _homes(case: Case) -> list[_Home]:
     heard: dict[tuple[int, Address], list[Talk]] = defaultdict(list)
     for talk, _ in _unicast(case):
         assert talk.ip_src is not None
-        heard[talk.vni, talk.ip_src].append(talk)
+        if not talk.unlearned:
+            heard[talk.vni, talk.ip_src].append(talk)
     return [_home(case, vni, ip, talks) for (vni, ip), talks in heard.items()]
 
 
@@ -388,7 +397,8 @@ def source_at_home(case: Case) -> Iterator[Finding]:
             continue
         judged += talk.frames
         everyone = case.tunnel_ends(talk.clusters)
-        if talk.outer_src in vteps or talk.outer_src not in everyone or (talk.vni, talk.ip_src) in twice:
+        # Group policy's D bit says that a frame may come from elsewhere than its source lives.
+        if talk.outer_src in vteps or talk.outer_src not in everyone or talk.unlearned or (talk.vni, talk.ip_src) in twice:
             continue
         assert talk.outer_src is not None
         wrong[talk.vni, talk.ip_src, talk.outer_src].append(talk)
@@ -474,7 +484,7 @@ def destination_at_home(case: Case) -> Iterator[Finding]:
         who = ", ".join(map(_name, ends)) or str(ip)
         network = case.network_of(talks[0].clusters, vni)
         yield failed(
-            f"{case.node_name(sender)} sends {frames_of(talks):,} frames for {who} to {sent}, but it lives at {there}",
+            f"{case.node_name(sender)} sends {once(talks):,} frames for {who} to {sent}, but it lives at {there}",
             subject=who,
             nodes=case.nodes_of(sender),
             rows=rows_of(talks),
@@ -500,9 +510,58 @@ def _learned(case: Case) -> dict[tuple[int, Mac], set[Address]]:
     """(VNI, MAC) -> the nodes it was heard from, as a learning switch would have it."""
     heard: dict[tuple[int, Mac], set[Address]] = defaultdict(set)
     for talk in case.tunnel_talks:
-        if talk.eth_src is not None and talk.outer_src is not None and not talk.eth_src.group:
+        if talk.eth_src is not None and talk.outer_src is not None and not talk.eth_src.group and not talk.unlearned:
             heard[talk.vni, talk.eth_src].add(talk.outer_src)
     return heard
+
+
+# That a policy which was applied already (A bit) is not applied again shows in no capture: what it drops is on no wire.
+@check(
+    "VX-LEARN",
+    "nobody learns from a frame that forbids it",
+    family="segments",
+    about="With group policy, the D bit tells the receiver not to learn from this frame where its inner source lives; one that sends there "
+    "afterwards, although the endpoint lives elsewhere, has learned all the same.",
+    source="draft-smith-vxlan-group-policy section 2.1",
+    problem="frames that a proxy or service node passes on in the name of others draw the traffic of those to it",
+    invariants=("C29",),
+    severity=INFO,
+    columns=TALK_COLUMNS,
+)
+def learning(case: Case) -> Iterator[Finding]:
+    forbidden = [talk for talk in case.tunnel_talks if talk.unlearned and talk.eth_src is not None and not talk.eth_src.group]
+    if not forbidden:
+        yield unknown("no frame forbids learning", needs="a capture of nodes whose VXLAN devices use group policy and set its D bit")
+        return
+    learned = _learned(case)
+    sent: dict[tuple[object, ...], list[Talk]] = defaultdict(list)
+    for talk in case.tunnel_talks:
+        sent[talk.capture, talk.vni, talk.eth_dst, talk.outer_src, talk.outer_dst].append(talk)
+    wrong: dict[tuple[int, Mac, Address, Address], list[Talk]] = defaultdict(list)
+    for talk in forbidden:
+        after = sent.get((talk.capture, talk.vni, talk.eth_src, talk.outer_dst, talk.outer_src), [])
+        if talk.eth_src is None or talk.outer_src is None or talk.outer_dst is None or not after:
+            continue
+        heard = learned.get((talk.vni, talk.eth_src), set())
+        homes = _destination(case, after[0]) | heard
+        # Who sent there before the first such frame has it from elsewhere.
+        if homes and talk.outer_src not in homes and min(each.first_ns for each in after) > talk.first_ns:
+            wrong[talk.vni, talk.eth_src, talk.outer_dst, talk.outer_src] += [talk, *after]
+    for (vni, mac, learner, proxy), talks in wrong.items():
+        who, where = case.node_name(learner), case.node_name(proxy)
+        yield failed(
+            f"{who} sends {once(talk for talk in talks if not talk.unlearned):,} frames for {mac} to {where} since that node sent one in its "
+            "name whose D bit forbids to learn from it",
+            subject=f"{mac} on VNI {vni}",
+            nodes=(who, where),
+            rows=rows_of(talks),
+            expected=f"the entry of {mac} as it was",
+            seen=f"outer destination {proxy}",
+            hint=f"The VXLAN implementation of {who} ignores the D bit; told not to learn at all (`nolearning`) it keeps to its entries.",
+            command=f"ip -d link show type vxlan  # on {who}: gbp, nolearning",
+        )
+    if not wrong:
+        yield passed(f"{frames_of(forbidden):,} frames forbid learning, and nobody has learned from them")
 
 
 # -- addresses that go together ------------------------------------------------------------------------------------------------
@@ -559,7 +618,7 @@ def mac_and_address(case: Case) -> Iterator[Finding]:
             )
         )
         yield failed(
-            f"{node} sends {frames_of(talks):,} frames {'from' if way == 'source' else 'to'} {who} with MAC {', '.join(seen)} instead of "
+            f"{node} sends {once(talks):,} frames {'from' if way == 'source' else 'to'} {who} with MAC {', '.join(seen)} instead of "
             f"{expected[way, vni, ip, sender]}",
             subject=who,
             nodes=case.nodes_of(sender),
@@ -727,7 +786,7 @@ def no_vip(case: Case) -> Iterator[Finding]:
     for (service, sender, way), talks in found.items():
         ip = talks[0].ip_dst if way == "to" else talks[0].ip_src
         yield failed(
-            f"{case.node_name(sender)} sends {frames_of(talks):,} frames {way} {ip}, the virtual address of service {service}",
+            f"{case.node_name(sender)} sends {once(talks):,} frames {way} {ip}, the virtual address of service {service}",
             subject=f"{service} ({ip})",
             nodes=case.nodes_of(sender),
             rows=rows_of(talks),
@@ -786,7 +845,7 @@ def no_crossing(case: Case) -> Iterator[Finding]:
         told = _listed(ips)
         homes = ", ".join(sorted({other.name for ip in ips for other in case.cluster.networks_holding(ip)})) or "none of the cluster's networks"
         yield failed(
-            f"{case.node_name(sender)} sends {frames_of(talks):,} frames of {told} on VNI {vni} (network {network.name}, {own}), which is of {homes}",
+            f"{case.node_name(sender)} sends {once(talks):,} frames of {told} on VNI {vni} (network {network.name}, {own}), which is of {homes}",
             subject=told,
             nodes=case.nodes_of(sender),
             rows=rows_of(talks),
@@ -937,7 +996,7 @@ def encrypted_stays_encrypted(case: Case) -> Iterator[Finding]:
             clear[talk.outer_src, network.name].append(talk)
     for (sender, name), talks in clear.items():
         yield failed(
-            f"{case.node_name(sender)} sends {frames_of(talks):,} frames of the encrypted network {name} in clear text",
+            f"{case.node_name(sender)} sends {once(talks):,} frames of the encrypted network {name} in clear text",
             subject=name,
             nodes=case.nodes_of(sender),
             rows=rows_of(talks),
