@@ -2,7 +2,7 @@
 
     python benchmarks/control_plane.py [NODESxTASKS ...]
 
-Without arguments: the two sizes of swarmkit's own benchmark of its scheduler, and a table of growth. Services are checked and written, tasks are made,
+Without arguments: the two sizes of swarmkit's own benchmark of its scheduler, and a table of growth. Services are checked and written, tasks made,
 allocated and placed, every state an event that each mover sees; left out are agents, and addresses unless `--network` is given. Seconds are of the
 processor, one core. `10000x1000000` is the size of the promise: 1,000 services, half of them with a constraint, one with a preference.
 """

@@ -196,6 +196,18 @@ class SwarmMachine(RuleBasedStateMachine):
         except UsageError:
             assert self.swarm.store.version == version
 
+    @rule()
+    def the_control_plane_is_killed(self) -> None:
+        """Another one goes on with what the journal holds; the agents find it."""
+        store, self.copy = self.copy, Store()
+        store.journal_to(self._journal)
+        self.copy.replay(store.version, [Record(*record) for record in store.everything().records()])
+        self.swarm = Swarm(store=store, random=Random(self.swarm.store.version), now=self.swarm.now, watch=self._watch)
+        self.control = self.swarm.control
+        self.agents.swarm = self.swarm
+        for node in sorted(self.agents.connected):
+            self.agents.connect(node)
+
     @rule(seconds=st.sampled_from((0.02, 0.1, 1.0, 6.0, 20.0)))
     def time_passes(self, seconds: float) -> None:
         self.agents.run(seconds)
@@ -233,6 +245,14 @@ class SwarmMachine(RuleBasedStateMachine):
             assert sum(task.spec.reservations.memory_bytes for task in held) <= (node.resources.memory_bytes if node.resources else 0)
             ports = Counter(port.published for task in held for port in task.endpoint.ports if port.mode is PublishMode.HOST)
             assert all(count == 1 for count in ports.values())
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "swarm"))
+    def no_task_is_let_stay_where_its_constraints_forbid_it(self) -> None:
+        for node in self.swarm.store.nodes.values():
+            for task in self._held(node.id):
+                if node.availability is Availability.ACTIVE and TaskState.ASSIGNED <= task.desired <= _RUNNING:
+                    assert constraint.node_matches(constraint.parse(task.spec.placement.constraints), node)
 
     @invariant()
     @precondition(lambda self: hasattr(self, "swarm"))
@@ -279,8 +299,6 @@ class SwarmMachine(RuleBasedStateMachine):
         for table, kind in ((store.nodes, Node), (store.services, Service), (store.tasks, Task)):
             for one in table.values():  # type: ignore[attr-defined]
                 assert revive(kind, json.loads(json.dumps(plain(one)))) == one
-        again = Swarm(store=self.copy, random=Random(4), now=self.swarm.now)
-        assert again.store.services.keys() == store.services.keys()
 
     def _activate(self, name: str) -> None:
         self.control.update_node(name, availability=Availability.ACTIVE)

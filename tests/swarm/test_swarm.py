@@ -33,6 +33,7 @@ from vxtool.swarm.objects import (
     UpdateState,
 )
 from vxtool.swarm.restart import RestartCondition
+from vxtool.swarm.store import Store
 from vxtool.swarm.swarm import Swarm
 
 
@@ -276,3 +277,42 @@ def test_a_service_goes_as_far_as_addresses_go_and_further_when_some_come_back()
     world.swarm.tell(world.control.remove_service, "one")
     world.agents.run(2.0)
     assert len(world.running("two")) == 3
+
+
+def test_a_network_that_overlaps_waits_until_the_other_one_goes() -> None:
+    world = World(1)
+    for name in ("one", "two"):
+        world.swarm.tell(world.control.create_network, NetworkSpec(name, subnets=(SubnetSpec("10.7.0.0/24"),)))
+    assert world.control.network("two").error == "Pool overlaps with other one on this address space"
+    world.create(task=TaskSpec("httpd", networks=(TaskNetwork("two"),)))
+    world.agents.run(1.0)
+    assert [task.error for task in world.tasks()] == ["network two is not allocated"]
+    world.swarm.tell(world.control.remove_network, "one")
+    world.agents.run(1.0)
+    assert [str(task.networks[0].address) for task in world.running()] == ["10.7.0.3/24"]
+
+
+def test_a_killed_control_plane_is_followed_by_one_that_knows_every_address() -> None:
+    world = World(2)
+    world.swarm.tell(world.control.create_network, NetworkSpec("web"))
+    world.create(task=TaskSpec("httpd", networks=(TaskNetwork("web"),)), replicas=2, endpoint=EndpointSpec(ports=(PortConfig(80),)))
+    world.agents.run(1.0)
+    store = world.swarm.store
+    again = Store()
+    again.replay(store.version, list(store.everything().records()))
+    swarm = Swarm(store=again, random=Random(8), now=world.swarm.now)
+    assert (again.tasks, again.services, again.nodes) == (store.tasks, store.services, store.nodes), "there was nothing to be done"
+    swarm.tell(swarm.control.scale_service, "web", 4)
+    held = [str(one.address) for task in again.tasks.values() for one in task.networks]
+    assert len(set(held)) == len(held) == 8
+    swarm.tell(swarm.control.create_service, ServiceSpec("other", TaskSpec("httpd"), endpoint=EndpointSpec(ports=(PortConfig(80),))))
+    assert sorted(port.published for service in again.services.values() for port in service.ports) == [30000, 30001]
+
+
+def test_a_partition_of_one_heartbeat_is_not_noticed_and_of_three_is() -> None:
+    world = World(1)
+    for silence, state in ((13.0, NodeState.READY), (16.0, NodeState.DOWN)):
+        world.agents.connect("vm1")
+        world.agents.cut("vm1")
+        world.agents.run(silence)
+        assert world.swarm.store.nodes["vm1"].state is state

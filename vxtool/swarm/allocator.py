@@ -55,6 +55,7 @@ class Allocator:
         self._nodes: dict[str, None] = {}
         self._tasks: dict[str, None] = {}
         # Refused, to be tried again when something was given back.
+        self._waiting_networks: dict[str, None] = {}
         self._waiting_services: dict[str, str] = {}  # id -> why
         self._waiting_nodes: dict[str, None] = {}
         self._waiting_tasks: dict[str, None] = {}
@@ -91,7 +92,7 @@ class Allocator:
 
     def see(self, changes: Changes) -> None:
         for old_network, network in changes.networks:
-            if network is not None and not network.subnets and not network.error:
+            if network is not None and old_network is None and not network.subnets:
                 self._networks[network.id] = None
             elif network is None and old_network is not None:
                 self._network_gone(old_network)
@@ -129,6 +130,7 @@ class Allocator:
         """Allocates what waits, in the order networks, services, nodes, tasks; whether anything has changed."""
         if self._freed:
             self._freed = False
+            self._networks.update(self._waiting_networks)
             self._services.update(dict.fromkeys(self._waiting_services))
             self._nodes.update(self._waiting_nodes)
             self._tasks.update(self._waiting_tasks)
@@ -150,6 +152,7 @@ class Allocator:
     # -- networks ------------------------------------------------------------------------------------------------------
 
     def _network(self, change: Transaction, id: str) -> None:
+        self._waiting_networks.pop(id, None)
         network = self._store.networks.get(id)
         if network is None or network.subnets:
             return
@@ -169,15 +172,19 @@ class Allocator:
             for pool in pools:
                 self._addresses.free_pool(pool)
             self._vnis.free(vnis)
-            change.network(network, replace(network, error=str(error)))
+            self._waiting_networks[id] = None
+            if network.error != str(error):
+                change.network(network, replace(network, error=str(error)))
             return
         if network.spec.ingress:
             self._ingress = id
             self._nodes.update(dict.fromkeys(self._store.nodes))
         change.network(network, replace(network, subnets=tuple(subnets), error=""))
+        self._freed = True  # who has waited for this network
 
     def _network_gone(self, network: Network) -> None:
         self._networks.pop(network.id, None)
+        self._waiting_networks.pop(network.id, None)
         for number in range(len(network.subnets)):
             self._addresses.free_pool(_pool(network.id, number))
         self._vnis.free(subnet.vni for subnet in network.subnets)

@@ -132,6 +132,10 @@ class Store:
         changes.tasks = [(None, task) for task in self._tasks.values()]
         return changes
 
+    def journal_to(self, journal: Callable[[int, Changes], None]) -> None:
+        """Keeps what happens from now on elsewhere: for a store that was filled from a journal and is to go on with it."""
+        self._journal = journal
+
     # -- writing ---------------------------------------------------------------------------------------------------------
 
     def transaction(self) -> Transaction:
