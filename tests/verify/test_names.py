@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 
 import dns.flags
 import dns.message
@@ -17,7 +17,7 @@ import pytest
 
 from tests.verify.build import CAPTURES, Frame, Packet, Scene, Shot, failing, failures, healthy, of_family, phases, results, seconds
 from vxtool.decode.columns import HAVE
-from vxtool.model import Cluster, Mac, Names
+from vxtool.model import Cluster, EndpointKind, Mac, Names, Subnet
 from vxtool.verify.lookups import lookups_of
 from vxtool.verify.verdicts import Result, Severity, Verdict
 
@@ -165,6 +165,26 @@ def test_lookups_of_one_kind_are_judged_by_the_clusters_of_their_own_time() -> N
             assert found.clusters(one) == found.clusters(first)
             assert found.clusters(one, late=True) == found.clusters(first, late=True)
             assert (found.untold(one), found.known(one), set(one.addresses)) == (found.untold(first), found.known(first), set(first.addresses))
+
+
+@pytest.mark.parametrize(
+    ("network", "internal", "first"), [("app", False, True), ("zone", False, False), ("app", True, False)], ids=["before", "behind", "internal"]
+)
+def test_the_first_network_that_has_a_name_answers(network: str, internal: bool, first: bool) -> None:
+    def two_networks(cluster: Cluster) -> Cluster:
+        (asker,) = (end for end in cluster.endpoints if str(end.ip) == "10.0.1.4" and end.network == "web")
+        subnet = Subnet(ip_network("10.0.9.0/24"))
+        other = replace(cluster.network_by_name["web"], name=network, id="f" * 25, vnis=(4200,), subnets=(subnet,), internal=internal)
+        mine = replace(asker, network=network, ip=IPv4Address("10.0.9.4"), mac=None, service=None)
+        namesake = replace(mine, name="web", kind=EndpointKind.CONTAINER, ip=IPv4Address("10.0.9.7"), task=None, container=None)
+        return replace(cluster, networks=(*cluster.networks, other), endpoints=(*cluster.endpoints, mine, namesake))
+
+    verdicts = judge(sandbox().expecting(two_networks), "VX-DNS-ANSWER")
+    assert failing(verdicts) == ({"VX-DNS-ANSWER"} if first else set())
+    if first:
+        found = failures(verdicts)
+        assert {(one.severity, one.nodes) for one in found} == {(Severity.WARNING, (VM1,))}
+        assert any("answers web out of network web (10.0.1.2) instead of app (10.0.9.7), which" in one.message for one in found), found
 
 
 DIG = re.compile(r"^;; QUESTION SECTION:\n;(\S+)\s+IN\s+A\n\n;; ANSWER SECTION:\n((?:\S+\s+\d+\s+IN\s+A\s+\S+\n)+)", re.M)

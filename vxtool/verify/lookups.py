@@ -233,6 +233,14 @@ class Lookups:
             found = self._attached[key] = tuple(sorted(names, key=lambda name: _turn(cluster, name)))
         return found
 
+    def before(self, lookup: Lookup, one: str, other: str) -> bool:
+        """Whether a network is searched before another for certain: the sandbox is in both, in every cluster that may be in force."""
+        for cluster in self.clusters(lookup):
+            searched = self.networks(lookup, cluster)
+            if not {one, other} <= set(searched) or not {one, other} <= set(cluster.network_by_name) or searched.index(one) > searched.index(other):
+                return False
+        return True
+
     def _proof(self, lookup: Lookup) -> str | None:
         """The only network whose records an answer shows: the sandbox is in it."""
         if lookup.message is None or lookup.forwards:

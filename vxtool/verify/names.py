@@ -54,6 +54,7 @@ class _Group:
     extra: set[Address] = field(default_factory=set)
     missing: set[Address] = field(default_factory=set)
     wanted: set[Address] = field(default_factory=set)
+    out_of: str | None = None  # the network whose records the answer shows, though one that is searched before it has the name
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -71,7 +72,8 @@ class _Group:
     "VX-DNS-ANSWER",
     "every name resolves to the addresses that the cluster gives it",
     family=FAMILY,
-    about="A service is answered with its virtual address, or (dnsrr, tasks.NAME) with its running tasks: no address too many, none missing.",
+    about="A service is answered with its virtual address, or (dnsrr, tasks.NAME) with its running tasks: no address too many, none missing. "
+    "Where several networks of the sandbox have the name, the first answers: internal ones last, else by their names.",
     source="libnetwork network.go (addSvcRecords), service_common.go (addEndpointNameResolution), resolver.go",
     problem="stale and extra A records, records lost after a partition: moby#36797, moby#30134, moby#30487, moby#41744, moby#28836, moby#35548",
     invariants=("B12",),
@@ -99,7 +101,7 @@ def answers(case: Case) -> Iterator[Finding]:
         late += len(kind) - len(bad)
         if bad:
             key = (verdict.node, verdict.network, verdict.what)
-            group = groups.setdefault(key, _Group(*key))
+            group = groups.setdefault((*key, verdict.out_of), _Group(*key, out_of=verdict.out_of))
             group.extra |= verdict.extra
             group.missing |= verdict.missing
             group.wanted |= verdict.wanted
@@ -141,7 +143,7 @@ def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
     got = frozenset(one.addresses)
     for each in known.values():
         if _fits(each, got, one.partial) and (each.complete or each.least):
-            return each
+            return _passed_over(lookups, one, each) or each
     if known and all(not each.most and each.complete for each in known.values()):
         return None  # an IPv6 address of a name that has none: VX-DNS-EMPTY
     if any(not each.complete and each.least <= got for each in known.values()):
@@ -161,6 +163,20 @@ def _judge(lookups: Lookups, one: Lookup) -> Known | _Group | None:
     extra = got - each.most if each.complete else frozenset[Address]()
     missing = frozenset[Address]() if one.partial else each.least - got
     return _Group(node, each.name.network, each.name.service or each.name.name, extra=set(extra), missing=set(missing), wanted=set(each.most))
+
+
+def _passed_over(lookups: Lookups, one: Lookup, answered: Known) -> _Group | None:
+    """The answer is right in its network, but one that the sandbox searches before it surely has the name as well: the first that knows it wins."""
+    if lookups.vantage(one).endpoint is None:
+        return None
+    network, got = answered.name.network, frozenset(one.addresses)
+    for name, each in lookups.known(one).items():
+        if name == network or not lookups.before(one, name, network):
+            continue
+        if each.always and each.served and each.complete and each.least and not each.most & got and each.name.name == _plain(one):
+            node, what = lookups.node(one), each.name.service or each.name.name
+            return _Group(node, name, what, extra=set(got), missing=set(each.least), wanted=set(each.most), out_of=network)
+    return None
 
 
 def _late(lookups: Lookups, right: Iterable[Kind]) -> Callable[[Lookup], bool]:
@@ -226,7 +242,10 @@ def _wrong(lookups: Lookups, group: _Group, verdicts: Iterable[tuple[Kind, objec
     dead = _addresses(group.extra)
     service = group.what
     inspect = f"docker network inspect -v {group.network}  # on {group.node or 'that node'}, beside `docker service ps {service}` on a manager"
-    if not group.wanted:
+    if group.out_of is not None:
+        told = f"out of network {group.out_of} ({dead}) instead of {group.network} ({_addresses(group.wanted)}), which it searches first"
+        hint = _gossip(who, f"{service} runs in {group.network}") + " Or an old engine, which searched the networks in another order."
+    elif not group.wanted:
         told = f"with {dead}, though the cluster has no such name any more and nobody has the address"
         hint = _gossip(who, "the name was removed")
     elif group.extra and group.missing and len(group.wanted) == 1:
@@ -248,6 +267,7 @@ def _wrong(lookups: Lookups, group: _Group, verdicts: Iterable[tuple[Kind, objec
         seen=_addresses(set(bad[-1].addresses)),
         hint=hint,
         command=inspect,
+        severity=None if group.out_of is None else WARNING,
     )
 
 
