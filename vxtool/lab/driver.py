@@ -113,8 +113,8 @@ class Overlay:
         # Between the network's subnets it is the sandbox that forwards.
         steps: list[Step] = [AddNamespace(namespace), SetSysctl(namespace, "net.ipv4.ip_forward", "1", before="0")]
         if len(self.network.subnets) > 1:
-            # A bridge takes the lowest MAC of its ports, so its own changes when one comes or goes, and containers on Docker's nodes then lose the way
-            # to other subnets until their neighbour entry of the gateway has aged. Here it announces its new MAC, in the sandbox alone.
+            # A bridge takes the lowest MAC of its ports, so its own changes when one comes or goes, and containers on Docker's nodes then lose the
+            # way to other subnets until their neighbour entry of the gateway has aged. Here it announces its new MAC, in the sandbox alone.
             steps.append(SetSysctl(namespace, "net.ipv4.conf.all.arp_notify", "1", before="0"))
         self.sandboxes[node] = _Sandbox(namespace, steps=tuple(steps))
         return steps
