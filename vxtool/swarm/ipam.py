@@ -197,7 +197,8 @@ class Addresses:
                 raise UsageError(self._words["no address"])
             address = network.network_address + number
         pool.taken.add(address)
-        return IPv4Interface((address, network.prefixlen))
+        # From numbers: an IPv4Address would be written out and parsed again.
+        return IPv4Interface((int(address), network.prefixlen))
 
     def free(self, name: str, address: IPv4Address) -> None:
         """Gives an address back; one that is not taken is none of our business."""
