@@ -252,6 +252,15 @@ def test_jobs_run_to_their_completions_and_again_when_forced() -> None:
     assert sum(task.job_iteration == again.job_iteration and task.state is TaskState.COMPLETE for task in world.tasks("each")) == 4
 
 
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB])
+@pytest.mark.parametrize(("policy", "attempts"), [(RestartPolicy(RestartCondition.NONE), 1), (RestartPolicy(delay=0.1, max_attempts=2), 3)])
+def test_a_job_that_fails_is_tried_as_often_as_its_policy_says(mode: ServiceMode, policy: RestartPolicy, attempts: int) -> None:
+    world = World(3, outcome=lambda task: TaskState.FAILED)
+    world.create("job", mode=mode, replicas=3, task=TaskSpec("httpd", restart=policy))
+    world.agents.run(20.0)
+    assert [task.state for task in world.tasks("job")] == [TaskState.FAILED] * 3 * attempts
+
+
 def test_tasks_that_a_changed_node_may_not_run_are_rejected_and_placed_elsewhere() -> None:
     world = World(0)
     world.join("a", labels={"zone": "eu"})

@@ -352,12 +352,25 @@ class GlobalJobs(_Jobs):
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self._known: dict[str, None] = {}
+        self._nodes: dict[str, None] = {}  # to be looked at
 
     def see(self, changes: Changes) -> None:
         for _, service in changes.services:
             if service is not None and service.spec.mode is self.mode:
                 self._known[service.id] = None
         super().see(changes)
+
+    def move(self) -> bool:
+        if not self._nodes:
+            return super().move()
+        before = self._store.version
+        nodes, self._nodes = self._nodes, {}
+        with self._store.transaction() as change:
+            for id in self._known:
+                service = self._store.services.get(id)
+                if service is not None:
+                    self._at(change, service, (node for name in nodes if (node := self._store.nodes.get(name)) is not None))
+        return super().move() or self._store.version != before
 
     def _any(self) -> bool:
         return bool(self._known)
@@ -366,30 +379,41 @@ class GlobalJobs(_Jobs):
         self._known.pop(service, None)
 
     def _see_nodes(self, changes: Iterable[tuple[Node | None, Node | None]]) -> None:
-        if self._known and any(_differs(old, new) for old, new in changes):
-            self._services.update(self._known)
+        if self._known:
+            self._nodes.update(dict.fromkeys((new or old).id for old, new in changes if _differs(old, new)))  # type: ignore[union-attr]
+
+    def _see_tasks(self, changes: Iterable[tuple[Task | None, Task | None]]) -> None:
+        for old, new in changes:
+            if new is None:
+                if old is not None and old.service in self._known and old.desired <= _COMPLETE:
+                    self._nodes[old.node] = None
+            elif new.state > _COMPLETE and new.desired <= _COMPLETE and new.service in self._known:
+                self._restart[new.id] = None
+
+    def _restarted(self, change: Transaction, service: Service, task: Task) -> None:
+        if not invalid(self._store.nodes.get(task.node)):
+            super()._restarted(change, service, task)
 
     def _reconcile(self, service: Service) -> None:
-        constraints = constraints_of(service)
         with self._store.transaction() as change:
-            has: dict[str, Task] = {}
-            for task in self._current(service, change):
-                has[task.node] = task
-            for node in self._store.nodes.values():
-                if invalid(node):
-                    if node.id in has:
-                        task_ = self._store.tasks[has[node.id].id]
-                        if task_.state <= _RUNNING:
-                            _shut(change, self._store, (task_,))
-                elif (
-                    node.id not in has
-                    and node.availability is Availability.ACTIVE
-                    and node.state is NodeState.READY
-                    and node.created_at <= service.job_started_at
-                    and constraint.node_matches(constraints, node)
-                    and not self._ended(service, node.id)
-                ):
-                    change.task(None, self._new(service, 0, node.id, _COMPLETE))
+            self._current(service, change)
+            self._at(change, service, self._store.nodes.values())
+
+    def _at(self, change: Transaction, service: Service, nodes: Iterable[Node]) -> None:
+        constraints = constraints_of(service)
+        for node in nodes:
+            tasks = [task for task in self._store.of_slot(service.id, node.id) if task.job_iteration == service.job_iteration]
+            if invalid(node):
+                _shut(change, self._store, [task for task in tasks if task.state <= _RUNNING])
+            elif (
+                node.availability is Availability.ACTIVE
+                and node.state is NodeState.READY
+                and node.created_at <= service.job_started_at
+                and not any(task.state is _COMPLETE or task.desired <= _COMPLETE for task in tasks)
+                and constraint.node_matches(constraints, node)
+                and not self._ended(service, node.id)
+            ):
+                change.task(None, self._new(service, 0, node.id, _COMPLETE))
 
     def _outdated(self, change: Transaction, task: Task) -> None:
         _shut(change, self._store, (task,))
