@@ -134,6 +134,16 @@ def _fail(text: str, hint: str = "") -> int:
     return NOTHING_DONE
 
 
+def _open_standard_streams() -> None:
+    """What the caller has closed (`>&-`) is /dev/null: else the next file opened, a lab's socket or a capture, would be taken for standard output."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
 def _drop_stdout() -> None:
     """Points stdout at nothing, so that the interpreter's own flush at exit does not complain."""
     try:
@@ -165,4 +175,5 @@ def vxtool() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `vxtool` command. Never returns: it ends with the exit code of the module's docstring."""
+    _open_standard_streams()
     vxtool.main(arguments, "vxtool")

@@ -20,6 +20,8 @@ __all__ = ["command", "located", "program_options", "what_and_how"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MOST_CPUS = 8192  # CONFIG_NR_CPUS is never more
+
 
 def program_options(function: F) -> F:
     """What can be said of a program, for every verb that starts one."""
@@ -50,6 +52,8 @@ def what_and_how(given: dict[str, Any]) -> dict[str, Any]:
         if not name or not equals:
             raise UsageError(f"--env {text!r}: KEY=VALUE is wanted")
         env[name] = value
+    if given["cpus"] is not None and not given["cpus"] <= _MOST_CPUS:  # nan is not, either
+        raise UsageError(f"--cpus {given['cpus']:g}: a number from 0.01 to {_MOST_CPUS:,} is wanted")
     limits: Limits = Limits(None if given["memory"] is None else int(given["memory"]), given["cpus"], given["pids"])
     return {"user": given["user"], "privileged": given["privileged"], "workdir": given["workdir"], "env": env, "limits": limits}
 
