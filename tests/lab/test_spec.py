@@ -163,6 +163,10 @@ def test_two_networks_may_have_one_subnet() -> None:
             {"networks": [NetworkWish("a", (Subnet(IPv4Network("10.1.0.0/24"), IPv4Address("10.1.1.1")),))]},
             "the network a cannot have the gateway 10.1.1.1: it is no address for hosts of 10.1.0.0/24",
         ),
+        (
+            {"endpoints": 100_000_000},
+            "100,000,000 endpoints in a network are too many: a node takes 1,022, because a Linux bridge has at most 1,023 ports",
+        ),
         ({"endpoints": [EndpointWish("c", "vm9", {"web": None})]}, "the endpoint c is on vm9, which is no node (there are sathish-vm1, sathish-vm2)"),
         ({"endpoints": [EndpointWish("c", "sathish-vm1", {"db": None})]}, "the endpoint c is in db, which is no network (there are web)"),
         ({"endpoints": [EndpointWish("c", "sathish-vm1", {})]}, "the endpoint c is in no network"),

@@ -121,6 +121,10 @@ def spread(networks: Sequence[str], topology: Topology, count: int) -> Iterator[
     if count < 0:
         raise UsageError(f"{count} endpoints cannot be")
     nodes = topology.nodes
+    if count > _MOST_ENDPOINTS * len(nodes):
+        raise UsageError(
+            f"{count:,} endpoints in a network are too many: a node takes {_MOST_ENDPOINTS:,}, because a Linux bridge has at most 1,023 ports"
+        )
     for network in networks:
         for number in range(count):
             yield EndpointWish(f"{network}.{number + 1}", nodes[number % len(nodes)].name, {network: None})
@@ -155,6 +159,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NETWORK_ID = re.compile(r"[0-9a-z]{25}")
 _NAMESPACE_LIMIT = 255 - len(".starting")  # NAME_MAX: NODE:ENDPOINT is a file's name, and begins those of lab/programs.py
 _VNI_LIMIT = (1 << 24) - 1
+_MOST_ENDPOINTS = 1022  # of a network on a node: ports of a bridge (BR_MAX_PORTS) less that of the VXLAN device
 _INNER_MTU = (68, 65485)  # IPv4's least; the largest packet less 50
 
 
