@@ -100,7 +100,7 @@ def reachable(cluster: Cluster) -> dict[str, set[str]]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_after_any_history_kernels_and_pings_agree_with_the_cluster(world: Any, seed: int) -> None:
     draw = random.Random(seed)
-    lab = Laid(world, WEB, TWIN, WIDE, nodes=("vm1", "vm2", "vm3", "vm4"), options=Options(like_docker=seed == 2))
+    lab = Laid(world, WEB, TWIN, WIDE, nodes=tuple(f"vm{number}" for number in range(10)), options=Options(like_docker=seed == 2))
     nodes = [machine.name for machine in lab.topology.nodes]
     free = {"web": [f"10.0.1.{n}" for n in range(3, 60)], "twin": [f"10.0.1.{n}" for n in range(103, 160)]}
     free["wide"] = [f"10.1.{n % 2}.{n}" for n in range(3, 60)]

@@ -158,7 +158,8 @@ def test_tcpdump_beside_us_sees_the_same_frames_byte_for_byte(world: World, tmp_
     witness.communicate()
     ours, theirs = entries(tmp_path / "x.pcapng"), entries(tmp_path / "t.pcap")
     assert len(ours) == len(theirs) > 3
-    assert ours == theirs
+    # Two frames that cross the device at once, one each way on two processors, may stand in either order in two rings.
+    assert sorted(ours) == sorted(theirs)
     assert [data for _, data in ours if data[12:14] == b"\x81\x00"] == [frame[: snaplen or None] for frame in tagged(tags)]
     if filter is None:
         assert max(wirelen for wirelen, _ in ours) > 20_000  # a superframe of segmentation offload

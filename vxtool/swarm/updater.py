@@ -127,7 +127,7 @@ class _Update:
         self._rolling_back = rolling_back
         self._config = service.spec.rollback if rolling_back else service.spec.update
         # An update that rests for longer than it watches would not see the last slots fail.
-        self._period = self._config.monitor if self._config.delay < self._config.monitor else self._config.delay + 1.0
+        self._period = max(self._config.monitor, self._config.delay + 1.0)
         self._dirty = 0  # slots to be updated
         self._queue: list[Slot] = []  # the next one last
         self._workers = 0  # at work
