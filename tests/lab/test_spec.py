@@ -405,7 +405,7 @@ def specs(draw: st.DrawFn) -> LabSpec:
     ]
     endpoints = [
         EndpointWish(name, draw(st.sampled_from(nodes)), dict.fromkeys((network.name for network in networks), None), service=draw(st.none() | NAMES))
-        for name in draw(st.lists(NAMES, max_size=4, unique=True))
+        for name in draw(st.lists(NAMES.filter(lambda name: name not in nodes), max_size=4, unique=True))
     ]
     options = Options(*(draw(st.booleans()) for _ in range(2)))
     return complete(draw(NAMES), Topology("drawn", machines, links), networks, endpoints, draw(st.integers(1024, 49151)), options)
@@ -427,3 +427,21 @@ def test_whatever_is_said_macs_follow_from_addresses_and_no_address_is_given_twi
         assert endpoint.mac == overlay_mac(endpoint.ip)
         assert network.holds(endpoint.ip)
         assert endpoint.ip not in {subnet.gateway for subnet in network.subnets}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        (EndpointWish("vm1", "vm1", {"web": None}), "called like a node"),
+        (EndpointWish("web.1", "vm1", {"web": None}, mac=Mac.parse("01:00:5e:00:00:01")), "a group's, or nobody's"),
+        (EndpointWish("web.1", "vm1", {"web": None}, mac=Mac(0)), "a group's, or nobody's"),
+    ],
+)
+def test_an_endpoint_that_could_not_be_told_apart_or_be_sent_to_is_refused(endpoint: EndpointWish, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        from_options("two_racks", name="x", nodes=2, networks=["web"], endpoints=[endpoint])
+
+
+def test_a_parameter_that_is_no_number_is_told_as_such() -> None:
+    with pytest.raises(UsageError, match="n is a whole number, not 'abc'"):
+        from_options("one_segment,n=abc", name="x")

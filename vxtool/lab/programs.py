@@ -49,9 +49,9 @@ __all__ = ["Limits", "Process", "Program", "detach", "listing", "run", "start"]
 NOBODY = 65534
 """Who programs in an endpoint are unless told otherwise, as user and as group."""
 
-DOCKER_CAPABILITIES = 0xA80425FB
+ROOT_CAPABILITIES = 0xA00425FB
 """What root has in a Docker container that is not privileged: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service,
-net_raw, sys_chroot, mknod, audit_write, setfcap (moby oci/caps/defaults.go)."""
+net_raw, sys_chroot, audit_write, setfcap (moby oci/caps/defaults.go). Not mknod, which Docker gives and then takes back by a list of devices."""
 
 _ENTER = Path(__file__).with_name("enter.py")
 _INHERITED = ("PATH", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ")  # and LC_*; anything else may be a secret of the caller
@@ -234,7 +234,7 @@ def _how(place: Place, argv: Sequence[str], user: str | None, privileged: bool, 
         "client_folder": _current_folder(),
         "user": identity,
         "who": name,
-        "capabilities": DOCKER_CAPABILITIES if sandboxed and not privileged and identity[0] == 0 else None,
+        "capabilities": ROOT_CAPABILITIES if sandboxed and not privileged and identity[0] == 0 else None,
         "no_new_privileges": identity[0] != 0 and not privileged,
         "where": place.name,
     }

@@ -296,6 +296,10 @@ def _endpoints(wishes: Sequence[EndpointWish], networks: Mapping[str, Network], 
         seen.add((wish.node, wish.name))
         if len(f"{wish.node}:{wish.name}") > _NAMESPACE_LIMIT:
             raise UsageError(f"the name of the endpoint {wish.name} is too long: with its node's it has at most {_NAMESPACE_LIMIT} characters")
+        if wish.name in nodes:
+            raise UsageError(f"the endpoint {wish.name} is called like a node, so that nobody could tell which is meant; choose another name")
+        if wish.mac is not None and (wish.mac.group or not int(wish.mac)):
+            raise UsageError(f"the endpoint {wish.name} cannot have the MAC address {wish.mac}: it is a group's, or nobody's")
         if not wish.networks:
             raise UsageError(f"the endpoint {wish.name} is in no network")
         for network in wish.networks:

@@ -94,9 +94,8 @@ class Hands:
         for entry in entries:
             if entry.done:
                 self.world.apply(recorded(entry.do, entry.arguments))
-        for entry in entries:
-            if not entry.done:
-                self._resume(entry)
+            else:
+                self._resume(entry)  # in its place: a later one may build on it
         if self.store.entries():  # what was begun may have failed
             self._carry()
             self.state = self.world.state()
@@ -144,17 +143,20 @@ class Hands:
         """Plans, writes down, performs, and writes down that it is done. Of what fails nothing stays, neither in the plan nor in the kernel."""
         before = self.world.snapshot()
         do, arguments = written(operation)
+        performed: Sequence[Step] = ()
         try:
             steps = self.world.apply(operation)
             self.store.begin(key, do, arguments)
             self._perform(operation, steps, tell)
+            performed = steps
+            self.store.finish(key)
         except BaseException:
+            self.kernel.undo(performed)  # there is no room to write it down, say: then it must not stand either
             self.world.restore(before)
             self.store.forget(key)
             if isinstance(operation, Impair):
                 self._carry()  # its devices may have gone and come back
             raise
-        self.store.finish(key)
         self.state = self.world.state()
         return _told(do, arguments)
 

@@ -98,12 +98,15 @@ def _build(topo: Callable[..., Any], given: Sequence[str], text: str) -> Any:
 
     positional = [_number(one) for one in given if "=" not in one]
     named = {name: _number(value) for name, _, value in (one.partition("=") for one in given if "=" in one)}
-    takes = signature(getattr(topo, "build", topo)).parameters.values()
+    takes = list(signature(getattr(topo, "build", topo)).parameters.values())
     known = [one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD and one.name != "self"]
     open_ended = any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in takes)
     for name in named:
         if name not in known and not open_ended:
             raise UsageError(f"{text}: {name} is no parameter of it (there are {', '.join(known) or 'none'})")
+    for one in takes:
+        if one.annotation in (int, "int") and not isinstance(named.get(one.name, 0), int):
+            raise UsageError(f"{text}: {one.name} is a whole number, not {named[one.name]!r}")
     try:
         return topo(*positional, **named)
     except VxtoolError:

@@ -31,7 +31,12 @@ def program_options(function: F) -> F:
 
 
 _OPTIONS = (
-    click.option("-u", "--user", metavar="USER[:GROUP]", help="Who it runs as.  [default: root at a node, nobody (65534) in an endpoint]"),
+    click.option(
+        "-u",
+        "--user",
+        metavar="USER[:GROUP]",
+        help="Who it runs as. Root is root: the machine's files are there.  [default: root at a node, nobody (65534) in an endpoint]",
+    ),
     click.option("--privileged", is_flag=True, help="As root with every capability, in an endpoint too: to change links, to capture."),
     click.option("-w", "--workdir", metavar="FOLDER", help="Where it starts.  [default: where you are, if its user may be there; else /]"),
     click.option("-e", "--env", "variables", multiple=True, metavar="KEY=VALUE", help="A variable of its environment; several times for several."),
