@@ -58,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/lab.py
+	$(BIN)/python benchmarks/control_plane.py
 
 notebooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook,lab]'
