@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vxtool.lab.topology import Topology
     from vxtool.model import Cluster
 
-__all__ = ["call", "cluster", "listen", "topology"]
+__all__ = ["call", "cluster", "listen", "topology", "topology_and_cluster"]
 
 Progress = Callable[[int, int], None]
 
@@ -55,18 +55,32 @@ def call(running: Running, do: str, *, progress: Progress | None = None, **argum
 
 def topology(running: Running) -> Topology:
     """The underlay as it stands: links with the impairments they have now."""
-    from vxtool.lab.store import revive
-    from vxtool.lab.topology import Topology
-
-    return revive(Topology, call(running, "state")["topology"])
+    return _topology(call(running, "state"))
 
 
 def cluster(running: Running) -> Cluster:
     """What the lab should be at this moment."""
+    return _cluster(call(running, "state"))
+
+
+def topology_and_cluster(running: Running) -> tuple[Topology, Cluster]:
+    """Both of the same moment."""
+    state = call(running, "state")
+    return _topology(state), _cluster(state)
+
+
+def _topology(state: Mapping[str, Any]) -> Topology:
+    from vxtool.lab.store import revive
+    from vxtool.lab.topology import Topology
+
+    return revive(Topology, state["topology"])
+
+
+def _cluster(state: Mapping[str, Any]) -> Cluster:
     from vxtool.lab.store import revive
     from vxtool.model import Cluster
 
-    return revive(Cluster, call(running, "state")["cluster"])
+    return revive(Cluster, state["cluster"])
 
 
 def listen(folder: os.PathLike[str] | str) -> socket.socket:

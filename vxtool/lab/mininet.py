@@ -190,4 +190,4 @@ def net(running: Running) -> Net:
         words = ["nsenter", f"--target={running.leader}", "--pid", "--mount", f"--net={running.path(namespace)}"]
         return [*words, "--", "env", f"--chdir={os.getcwd()}"]
 
-    return Net(client.topology(running), client.cluster(running), enter)
+    return Net(*client.topology_and_cluster(running), enter)

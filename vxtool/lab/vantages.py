@@ -34,7 +34,7 @@ _SIOCGIFFLAGS, _IFF_UP = 0x8913, 0x1
 
 def vantages(running: Running, names: Sequence[str], device: str | None = None) -> list[Vantage]:
     """The vantages of places of a running lab, as a user names them; see `vantages_at`."""
-    topology, cluster = client.topology(running), client.cluster(running)
+    topology, cluster = client.topology_and_cluster(running)
     return [
         replace(one, about=f"{one.about} of lab {running.name}") for place in names for one in vantages_at(topology, cluster, running, place, device)
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vxtool.model import Availability, NodeState, ServiceMode, TaskState
 from vxtool.swarm import constraint
@@ -171,15 +172,31 @@ class Replicated(_Orchestrator):
             self._tools.updater.update(service, scaling.keep)
 
 
-class Globals(_Orchestrator):
+class _OnNodes(_Orchestrator):
+    """Of services with a task on each node: those there are, and the nodes that changed since they were looked at."""
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._known: dict[str, Any] = {}  # by service id; what is kept of each is the kind's own affair
+        self._nodes: dict[str, None] = {}  # to be looked at
+
+    def _any(self) -> bool:
+        return bool(self._known)
+
+    def _forget(self, service: str) -> None:
+        self._known.pop(service, None)
+
+    def _see_nodes(self, changes: Iterable[tuple[Node | None, Node | None]]) -> None:
+        if self._known:
+            self._nodes.update(dict.fromkeys((new or old).id for old, new in changes if _differs(old, new)))  # type: ignore[union-attr]
+
+
+class Globals(_OnNodes):
     """One task on every node that satisfies the constraints, and is neither drained nor down."""
 
     mode = ServiceMode.GLOBAL
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._known: dict[str, tuple[Service, tuple[constraint.Constraint, ...]]] = {}
-        self._nodes: dict[str, None] = {}  # to be looked at
+    _known: dict[str, tuple[Service, tuple[constraint.Constraint, ...]]]
 
     def see(self, changes: Changes) -> None:
         for _, service in changes.services:
@@ -198,16 +215,6 @@ class Globals(_Orchestrator):
             for id in nodes:
                 self._one_node(change, id)
         return super().move() or self._store.version != before
-
-    def _any(self) -> bool:
-        return bool(self._known)
-
-    def _forget(self, service: str) -> None:
-        self._known.pop(service, None)
-
-    def _see_nodes(self, changes: Iterable[tuple[Node | None, Node | None]]) -> None:
-        if self._known:
-            self._nodes.update(dict.fromkeys((new or old).id for old, new in changes if _differs(old, new)))  # type: ignore[union-attr]
 
     def _see_tasks(self, changes: Iterable[tuple[Task | None, Task | None]]) -> None:
         for old, new in changes:
@@ -344,15 +351,12 @@ class ReplicatedJobs(_Jobs):
         _removed(change, task)
 
 
-class GlobalJobs(_Jobs):
+class GlobalJobs(_OnNodes, _Jobs):
     """One completed task on every node that was there, ready and active, when the job began."""
 
     mode = ServiceMode.GLOBAL_JOB
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._known: dict[str, None] = {}
-        self._nodes: dict[str, None] = {}  # to be looked at
+    _known: dict[str, None]
 
     def see(self, changes: Changes) -> None:
         for _, service in changes.services:
@@ -371,16 +375,6 @@ class GlobalJobs(_Jobs):
                 if service is not None:
                     self._at(change, service, (node for name in nodes if (node := self._store.nodes.get(name)) is not None))
         return super().move() or self._store.version != before
-
-    def _any(self) -> bool:
-        return bool(self._known)
-
-    def _forget(self, service: str) -> None:
-        self._known.pop(service, None)
-
-    def _see_nodes(self, changes: Iterable[tuple[Node | None, Node | None]]) -> None:
-        if self._known:
-            self._nodes.update(dict.fromkeys((new or old).id for old, new in changes if _differs(old, new)))  # type: ignore[union-attr]
 
     def _see_tasks(self, changes: Iterable[tuple[Task | None, Task | None]]) -> None:
         for old, new in changes:
