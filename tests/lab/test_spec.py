@@ -13,10 +13,10 @@ from vxtool.errors import UsageError
 from vxtool.lab import labfile
 from vxtool.lab.labfile import KEYS, parse
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, complete, from_options
-from vxtool.lab.store import plain, revive
 from vxtool.lab.topology import End, Impairment, Link, Machine, MachineKind, Route, Topology
 from vxtool.lab.topos import load
 from vxtool.model import EndpointKind, Mac, Subnet, overlay_mac
+from vxtool.model.plain import plain, revive
 
 
 def where(spec: LabSpec) -> dict[str, str]:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from vxtool.errors import UsageError
 from vxtool.lab.encryption import Key
 from vxtool.lab.spec import LabSpec, NetworkWish, from_options
-from vxtool.lab.store import Entry, Store, plain, revive
+from vxtool.lab.store import Entry, Store
 from vxtool.lab.topology import Impairment, Link, Topology
 from vxtool.model import Cluster, Endpoint, EndpointKind, Mac, Network, Node, Subnet, TaskState
+from vxtool.model.plain import plain, revive
 
 SPEC = from_options(nodes=3, networks=[NetworkWish("web"), NetworkWish("db", (Subnet(IPv4Network("10.9.0.0/16")),), internal=True)], endpoints=4)
 

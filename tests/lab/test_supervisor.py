@@ -12,8 +12,9 @@ import pytest
 from vxtool.lab.operations import requested
 from vxtool.lab.spec import from_options
 from vxtool.lab.steps import Step
-from vxtool.lab.store import Store, plain
+from vxtool.lab.store import Store
 from vxtool.lab.supervisor import Hands
+from vxtool.model.plain import plain
 
 
 class _Kernel:

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.swarm.agents import SimulatedAgents
 from vxtool.errors import UsageError
-from vxtool.lab.store import plain, revive
 from vxtool.model import Availability, NodeState, PublishMode, ServiceMode, TaskState
+from vxtool.model.plain import plain, revive
 from vxtool.swarm import constraint
 from vxtool.swarm.control import INGRESS
 from vxtool.swarm.objects import (

@@ -70,15 +70,15 @@ def topology_and_cluster(running: Running) -> tuple[Topology, Cluster]:
 
 
 def _topology(state: Mapping[str, Any]) -> Topology:
-    from vxtool.lab.store import revive
     from vxtool.lab.topology import Topology
+    from vxtool.model.plain import revive
 
     return revive(Topology, state["topology"])
 
 
 def _cluster(state: Mapping[str, Any]) -> Cluster:
-    from vxtool.lab.store import revive
     from vxtool.model import Cluster
+    from vxtool.model.plain import revive
 
     return revive(Cluster, state["cluster"])
 

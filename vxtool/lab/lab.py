@@ -25,9 +25,9 @@ from vxtool.lab.leader import GO, KEEP
 from vxtool.lab.namespaces import CLONE_NEWPID, setns, unshare
 from vxtool.lab.registry import Running
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, from_options
-from vxtool.lab.store import plain, revive
 from vxtool.lab.topology import Impairment, Topology, parse_delay, parse_loss, parse_rate
 from vxtool.model import Cluster, Endpoint, Network
+from vxtool.model.plain import plain, revive
 
 if TYPE_CHECKING:
     from vxtool.lab.places import Place

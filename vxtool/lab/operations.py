@@ -20,9 +20,9 @@ from vxtool.lab.impair import Features, Relay
 from vxtool.lab.overlay import Plan
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, complete
 from vxtool.lab.steps import Step
-from vxtool.lab.store import plain, revive
 from vxtool.lab.topology import Impairment, Topology
 from vxtool.model import DATA_PATH_PORT, Address, Cluster, Endpoint, EndpointKind, Mac, Network, Subnet
+from vxtool.model.plain import plain, revive
 
 __all__ = ["OPERATIONS", "REQUESTS", "Build", "Impair", "Operation", "State", "World", "recorded", "requested", "written"]
 

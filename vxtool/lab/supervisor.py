@@ -33,7 +33,8 @@ from vxtool.lab.namespaces import NETNS
 from vxtool.lab.operations import Build, Impair, Operation, State, World, recorded, requested, written
 from vxtool.lab.places import locate
 from vxtool.lab.steps import DeleteNamespace, Step
-from vxtool.lab.store import Entry, Store, plain
+from vxtool.lab.store import Entry, Store
+from vxtool.model.plain import plain
 
 __all__ = ["main"]
 

@@ -83,6 +83,7 @@ class Dispatcher:
                 platform=described.platform,
                 resources=described.resources,
                 plugins=described.plugins,
+                engine_version=described.engine_version,
             )
         if now != known:
             with self._store.transaction() as change:

@@ -14,8 +14,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from vxtool.model import Availability, EndpointMode, NodeState, PublishMode, Role, ServiceMode, TaskState
 
 __all__ = [
+    "Dns",
     "EndpointSpec",
     "FailureAction",
+    "HealthCheck",
     "Network",
     "NetworkSpec",
     "NetworkSubnet",
@@ -31,6 +33,7 @@ __all__ = [
     "ServiceSpec",
     "Settings",
     "SubnetSpec",
+    "SwarmInfo",
     "Task",
     "TaskNetwork",
     "TaskSpec",
@@ -77,6 +80,7 @@ class Resources:
     nano_cpus: int = 0  # billionths of a processor
     memory_bytes: int = 0
     generic: Mapping[str, int] = field(default_factory=dict, hash=False)  # discrete ones: kind -> how many
+    pids: int = 0  # processes and threads; only a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Node:
     platform: Platform | None = None
     resources: Resources | None = None  # None: nothing that could be reserved
     plugins: tuple[tuple[str, str], ...] = ()  # (type, name): ("Network", "overlay")
+    engine_version: str = ""
     attachments: tuple[TaskNetwork, ...] = ()  # the addresses of its load balancers
     message: str = ""  # why it is in its state
     version: int = 0
@@ -115,6 +120,7 @@ class SubnetSpec:
     subnet: str = ""
     gateway: str = ""
     range: str = ""
+    reserved: Mapping[str, str] = field(default_factory=dict, hash=False)  # --aux-address: name -> an address that nobody is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +195,40 @@ class PortConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How a container is asked whether it is well. `test` as Docker has it: ("CMD", "prog", "arg"), ("CMD-SHELL", "line"), ("NONE",)."""
+
+    test: tuple[str, ...] = ()
+    interval: float = 30.0
+    timeout: float = 30.0
+    start_period: float = 0.0  # failures in it do not count
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """What is written into a container's resolv.conf instead of the node's."""
+
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     image: str = ""
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # in place of the image's entrypoint
+    args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)  # the container's
     hostname: str = ""
+    workdir: str = ""
+    user: str = ""
+    hosts: tuple[str, ...] = ()  # "NAME:ADDRESS", lines of /etc/hosts
+    dns: Dns = Dns()
+    health: HealthCheck | None = None
+    stop_signal: str = ""  # "": SIGTERM
+    container: str = ""  # the name of a container that belongs to no service (`vxtool run`)
     reservations: Resources = Resources()
     limits: Resources = Resources()
     restart: RestartPolicy = RestartPolicy()
@@ -307,3 +341,15 @@ class Settings:
     orphan_after: float = 86_400.0
     old_task_timeout: float = 60.0
     pools: tuple[tuple[str, int], ...] = ()  # (base, prefix length of a network); (): 10.0.0.0/8 cut into /24
+    data_path_port: int = 4789
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmInfo:
+    """The swarm itself: what `swarm init` made, and `swarm update` changes."""
+
+    id: str = ""
+    created_at: float = 0.0
+    settings: Settings = Settings()
+    worker_token: str = ""  # with which a node joins
+    manager_token: str = ""

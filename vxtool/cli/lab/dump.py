@@ -46,7 +46,7 @@ def command(places: tuple[str, ...], output: str | None, keys: bool, lab: str | 
     from vxtool.lab.client import call
     from vxtool.lab.dump import archive, of_lab, read
     from vxtool.lab.operations import State
-    from vxtool.lab.store import revive
+    from vxtool.model.plain import revive
 
     from .choosing import chosen
 

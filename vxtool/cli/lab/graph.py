@@ -51,9 +51,9 @@ def command(wanted: str | None, output: str | None, of: str | None, lab: str | N
 
 def _running(lab: str | None) -> tuple[Topology, Cluster]:
     from vxtool.lab.client import call
-    from vxtool.lab.store import revive
     from vxtool.lab.topology import Topology
     from vxtool.model import Cluster
+    from vxtool.model.plain import revive
 
     from .choosing import chosen
 

@@ -62,8 +62,8 @@ def command(
     from vxtool.errors import UsageError
     from vxtool.lab.client import call
     from vxtool.lab.impair import link_of
-    from vxtool.lab.store import plain, revive
     from vxtool.lab.topology import Impairment, Topology
+    from vxtool.model.plain import plain, revive
 
     from .choosing import chosen
 

@@ -37,7 +37,7 @@ def command(what: str | None, node: str | None, lab: str | None) -> None:
     from vxtool.errors import UsageError
     from vxtool.lab.client import call
     from vxtool.lab.operations import State
-    from vxtool.lab.store import revive
+    from vxtool.model.plain import revive
 
     from .choosing import chosen
 
@@ -96,7 +96,7 @@ def _sandboxes(state: State) -> Mapping[tuple[str | None, str], list[Endpoint]]:
 
 
 def _lab(state: State, running: Running) -> Document:
-    from vxtool.lab.store import plain
+    from vxtool.model.plain import plain
 
     topology, cluster = state.topology, state.cluster
     return {
@@ -122,7 +122,7 @@ def _lab(state: State, running: Running) -> Document:
 
 
 def _link(link: Link) -> Document:
-    from vxtool.lab.store import plain
+    from vxtool.model.plain import plain
 
     ends = [{"Machine": end.machine, "Device": end.device, "Address": str(end.interface) if end.interface else None} for end in link.ends]
     return {"Name": link.name, "Ends": ends, "MTU": link.mtu, "Impairment": plain(link.impairment) if link.impairment else None}

@@ -119,7 +119,7 @@ def _check_same(spec: LabSpec, standing: Running) -> None:
     """UsageError when the lab of this name was asked to be something else. What was attached or impaired since does not count."""
     from vxtool.errors import UsageError
     from vxtool.lab.client import call
-    from vxtool.lab.store import plain
+    from vxtool.model.plain import plain
 
     wanted, is_there = plain(spec), call(standing, "state")["spec"]
     if wanted == is_there:
@@ -139,8 +139,8 @@ def _commands(spec: LabSpec) -> list[str]:
     from vxtool.lab.impair import Features, features
     from vxtool.lab.operations import World, requested
     from vxtool.lab.steps import AddNamespace, commands
-    from vxtool.lab.store import plain
     from vxtool.lab.topology import SWITCHES
+    from vxtool.model.plain import plain
 
     def known_features() -> Features:
         try:

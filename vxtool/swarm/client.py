@@ -1,0 +1,93 @@
+"""Asking a swarm: the other side of vxtool.swarm.requests, for the command line and Python alike.
+
+Knows the words and what comes back, as objects; `ask` carries them: over a lab's socket, or straight to Requests. What users call things is
+looked up in a View first, so that everything is asked by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from vxtool.model import Availability, Role
+from vxtool.model.plain import plain, revive
+from vxtool.swarm.objects import Network, NetworkSpec, Node, Service, ServiceSpec, SwarmInfo, Task
+from vxtool.swarm.view import View
+
+__all__ = ["Ask", "SwarmClient"]
+
+
+class Ask(Protocol):
+    def __call__(self, do: str, /, **arguments: Any) -> Any:
+        """JSON values in, JSON values out; UsageError when the swarm refuses."""
+
+
+_KINDS: Mapping[str, Any] = {"nodes": Node, "networks": Network, "services": Service, "tasks": Task}
+
+
+class SwarmClient:
+    """One swarm, asked by one thread."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._seen = View(version=-1)
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """What the swarm is now."""
+        return self._merged(self._ask("view", after=self._seen.version))
+
+    def wait(self, seconds: float) -> View:
+        """The same, but not before something has changed since the last view; after `seconds` at the latest."""
+        return self._merged(self._ask("wait", after=self._seen.version, seconds=seconds))
+
+    def _merged(self, told: Mapping[str, Any]) -> View:
+        tables: dict[str, dict[str, Any]] = {}
+        for table, kind in _KINDS.items():
+            objects = {} if told["whole"] else dict(getattr(self._seen, table))
+            for one in told[table]:
+                objects[one["id"]] = revive(kind, one)
+            for id in () if told["whole"] else told["gone"][table]:
+                objects.pop(id, None)
+            tables[table] = objects
+        self._seen = View(told["version"], told["now"], revive(SwarmInfo, told["info"]), **tables)
+        return self._seen
+
+    # -- networks --------------------------------------------------------------------------------------------------------
+
+    def create_network(self, spec: NetworkSpec) -> Network:
+        return revive(Network, self._ask("network.create", spec=plain(spec)))
+
+    def remove_network(self, id: str) -> None:
+        self._ask("network.remove", network=id)
+
+    # -- services --------------------------------------------------------------------------------------------------------
+
+    def create_service(self, spec: ServiceSpec) -> Service:
+        return revive(Service, self._ask("service.create", spec=plain(spec)))
+
+    def update_service(self, service: Service, spec: ServiceSpec) -> Service:
+        """`service` as it was read: UsageError `update out of sequence` when somebody else has changed it since."""
+        return revive(Service, self._ask("service.update", service=service.id, spec=plain(spec), version=service.version))
+
+    def scale_service(self, service: Service, replicas: int) -> Service:
+        return self.update_service(service, replace(service.spec, replicas=replicas))
+
+    def roll_back_service(self, service: Service) -> Service:
+        return revive(Service, self._ask("service.rollback", service=service.id, version=service.version))
+
+    def remove_service(self, id: str) -> None:
+        self._ask("service.remove", service=id)
+
+    # -- nodes -----------------------------------------------------------------------------------------------------------
+
+    def update_node(
+        self, node: Node, *, availability: Availability | None = None, labels: Mapping[str, str] | None = None, role: Role | None = None
+    ) -> Node:
+        told = self._ask("node.update", node=node.id, version=node.version, availability=availability, labels=labels, role=role)
+        return revive(Node, told)
+
+    def remove_node(self, id: str, force: bool = False) -> None:
+        self._ask("node.remove", node=id, force=force)

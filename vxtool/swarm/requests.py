@@ -1,0 +1,141 @@
+"""What may be asked of a swarm, by word and JSON values: the manager's side of the API.
+
+Knows the words, what each takes and gives, and how the answers are written; not how they travel. The lab's manager answers with it over a socket, a
+test answers with it in the same process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from vxtool.errors import UsageError
+from vxtool.model import Availability, Role
+from vxtool.model.plain import plain, revive
+from vxtool.swarm.objects import NetworkSpec, ServiceSpec, SwarmInfo
+from vxtool.swarm.store import Changes
+from vxtool.swarm.swarm import Swarm
+
+__all__ = ["Requests"]
+
+REMEMBERED = 20_000
+"""Changes of objects that are kept, so that who looks again is told only those."""
+
+_TABLES = ("nodes", "networks", "services", "tasks")
+
+
+class Requests:
+    """Answers for one swarm. `see` is to be told of every change (Swarm's `watch`)."""
+
+    def __init__(self, swarm: Swarm, info: SwarmInfo) -> None:
+        self.swarm = swarm
+        self.info = info
+        self._began = swarm.store.version  # nobody who has seen less can be told only what changed
+        self._changed: deque[tuple[int, str, str]] = deque()  # (version of the store, table, id)
+
+    def see(self, changes: Changes) -> None:
+        version = self.swarm.store.version
+        for table in _TABLES:
+            for old, new in getattr(changes, table):
+                self._changed.append((version, table, (new or old).id))
+        while len(self._changed) > REMEMBERED:
+            self._began = self._changed.popleft()[0]
+
+    def answer(self, do: str, arguments: Mapping[str, Any]) -> Any:
+        """JSON values. UsageError when the word is not known, or what is asked for cannot be."""
+        if do not in _REQUESTS:
+            raise UsageError(f"{do!r} is nothing a swarm can be asked (there are {', '.join(_REQUESTS)})")
+        kinds, act = _REQUESTS[do]
+        if unknown := arguments.keys() - kinds.keys():
+            raise UsageError(f"{do} takes no {', '.join(sorted(unknown))}")
+        given = {}
+        for name, (kind, *default) in kinds.items():
+            if name in arguments:
+                given[name] = revive(kind, arguments[name])
+            elif default:
+                given[name] = default[0]
+            else:
+                raise UsageError(f"{do} lacks {name}")
+        return act(self, **given)
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+
+    def view(self, after: int) -> dict[str, Any]:
+        """What there is; with `after`, a version that was told before, only what has changed since: objects as they are now, ids that are gone."""
+        store = self.swarm.store
+        told: dict[str, Any] = {"version": store.version, "now": self.swarm.now, "info": plain(self.info)}
+        tables: dict[str, Mapping[str, Any]] = {table: getattr(store, table) for table in _TABLES}
+        if after < self._began or after > store.version:
+            return told | {"whole": True} | {table: [_written(one) for one in objects.values()] for table, objects in tables.items()}
+        ids: dict[str, dict[str, None]] = {table: {} for table in _TABLES}
+        for version, table, id in reversed(self._changed):
+            if version <= after:
+                break
+            ids[table][id] = None
+        there = {table: [_written(tables[table][id]) for id in ids[table] if id in tables[table]] for table in _TABLES}
+        gone = {table: [id for id in ids[table] if id not in tables[table]] for table in _TABLES}
+        return told | {"whole": False, "gone": gone} | there
+
+    # -- changing --------------------------------------------------------------------------------------------------------
+
+    def create_network(self, spec: NetworkSpec) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.create_network, spec))
+
+    def remove_network(self, network: str) -> None:
+        self.swarm.tell(self.swarm.control.remove_network, network)
+
+    def create_service(self, spec: ServiceSpec) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.create_service, spec))
+
+    def update_service(self, service: str, spec: ServiceSpec, version: int | None) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.update_service, service, spec, version))
+
+    def roll_back_service(self, service: str, version: int | None) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.roll_back_service, service, version))
+
+    def remove_service(self, service: str) -> None:
+        self.swarm.tell(self.swarm.control.remove_service, service)
+
+    def update_node(
+        self, node: str, version: int | None, availability: Availability | None, labels: Mapping[str, str] | None, role: Role | None
+    ) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.update_node, node, version, availability=availability, labels=labels, role=role))
+
+    def remove_node(self, node: str, force: bool) -> None:
+        self.swarm.tell(self.swarm.control.remove_node, node, force)
+
+
+def _written(value: Any) -> Any:
+    """As `plain`, but without the fields that have their defaults: most of a task's have."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    return {field.name: plain(there) for field in fields(value) if (there := getattr(value, field.name)) != field.default}
+
+
+_Kinds = Mapping[str, tuple[Any, ...]]  # name -> (type,) or (type, default)
+
+_VERSION: tuple[Any, ...] = (int | None, None)
+
+_REQUESTS: Mapping[str, tuple[_Kinds, Callable[..., Any]]] = {
+    "view": ({"after": (int, -1)}, Requests.view),
+    "network.create": ({"spec": (NetworkSpec,)}, Requests.create_network),
+    "network.remove": ({"network": (str,)}, Requests.remove_network),
+    "service.create": ({"spec": (ServiceSpec,)}, Requests.create_service),
+    "service.update": ({"service": (str,), "spec": (ServiceSpec,), "version": _VERSION}, Requests.update_service),
+    "service.rollback": ({"service": (str,), "version": _VERSION}, Requests.roll_back_service),
+    "service.remove": ({"service": (str,)}, Requests.remove_service),
+    "node.update": (
+        {
+            "node": (str,),
+            "version": _VERSION,
+            "availability": (Availability | None, None),
+            "labels": (Mapping[str, str] | None, None),
+            "role": (Role | None, None),
+        },
+        Requests.update_node,
+    ),
+    "node.remove": ({"node": (str,), "force": (bool, False)}, Requests.remove_node),
+}
+"""Word -> what it takes (without a default it must be given), what it does."""
