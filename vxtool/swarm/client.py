@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from vxtool.model import Availability, Role
 from vxtool.model.plain import plain, revive
-from vxtool.swarm.objects import Network, NetworkSpec, Node, Service, ServiceSpec, SwarmInfo, Task
+from vxtool.swarm.objects import Network, NetworkSpec, Node, Service, ServiceSpec, Settings, SwarmInfo, Task
 from vxtool.swarm.view import View
 
 __all__ = ["Ask", "SwarmClient"]
@@ -55,6 +55,27 @@ class SwarmClient:
         self._seen = View(told["version"], told["now"], revive(SwarmInfo, told["info"]), **tables)
         return self._seen
 
+    # -- the swarm itself ------------------------------------------------------------------------------------------------
+
+    def init(self, node: str, settings: Settings, availability: Availability = Availability.ACTIVE) -> SwarmInfo:
+        """`node`, a name of the lab, becomes the manager of a new swarm."""
+        return revive(SwarmInfo, self._ask("swarm.init", node=node, settings=plain(settings), availability=availability))
+
+    def join(self, node: str, token: str, address: str, availability: Availability = Availability.ACTIVE) -> str:
+        """`address`: where the manager listens, `192.0.2.1:2377`. Gives the id that the node has in the swarm."""
+        return str(self._ask("swarm.join", node=node, token=token, address=address, availability=availability)["node"])
+
+    def leave(self, node: str, force: bool = False) -> None:
+        """When the manager leaves, which it does only by force, nothing is left of the swarm."""
+        self._ask("swarm.leave", node=node, force=force)
+
+    def update(self, settings: Settings) -> SwarmInfo:
+        return revive(SwarmInfo, self._ask("swarm.update", settings=plain(settings)))
+
+    def rotate_token(self, role: Role) -> SwarmInfo:
+        """With the token that was nobody can join any more; who has joined stays."""
+        return revive(SwarmInfo, self._ask("swarm.rotate_token", role=role))
+
     # -- networks --------------------------------------------------------------------------------------------------------
 
     def create_network(self, spec: NetworkSpec) -> Network:
@@ -62,6 +83,13 @@ class SwarmClient:
 
     def remove_network(self, id: str) -> None:
         self._ask("network.remove", network=id)
+
+    def connect_network(self, network: str, container: str, address: str | None = None, aliases: tuple[str, ...] = ()) -> None:
+        """A running container that belongs to no service gets a further network. `address`: which one it asks for."""
+        self._ask("network.connect", network=network, container=container, address=address, aliases=list(aliases))
+
+    def disconnect_network(self, network: str, container: str) -> None:
+        self._ask("network.disconnect", network=network, container=container)
 
     # -- services --------------------------------------------------------------------------------------------------------
 
