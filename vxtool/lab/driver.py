@@ -105,6 +105,10 @@ class Overlay:
         """Which of its subnets holds the address."""
         return next((index for index, subnet in enumerate(self.network.subnets) if address in subnet.prefix), None)
 
+    def vteps(self) -> Iterable[IPv4Address]:
+        """Of all peers, each once."""
+        return dict.fromkeys(peer.vtep for peers in self._by_address.values() for peer in peers)
+
     # -- sandboxes -----------------------------------------------------------------------------------------------------
 
     def open(self, node: str) -> list[Step]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from itertools import chain, count
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vxtool.errors import UsageError
 from vxtool.lab import encryption, gateway, names
 from vxtool.lab.driver import Overlay, Peer
 from vxtool.lab.encryption import Key, Keyring
-from vxtool.lab.steps import AddNamespace, Step, inverses
+from vxtool.lab.steps import AddNamespace, AddVeth, Step, inverses
 from vxtool.lab.topology import Topology
 from vxtool.model import (
     DATA_PATH_PORT,
@@ -36,6 +37,8 @@ from vxtool.model import (
 if TYPE_CHECKING:
     from vxtool.lab.spec import Options
 
+T = TypeVar("T")
+
 __all__ = ["MTU_OPTION", "Plan", "Snapshot"]
 
 MTU_OPTION = "com.docker.network.driver.mtu"
@@ -51,6 +54,7 @@ class _Attached:
     peers: tuple[Peer, ...]
     way_out: IPv4Address | None
     steps: tuple[Step, ...]
+    joined: tuple[tuple[Step, ...], ...]  # of those, the ones of each attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Snapshot:
     attached: Mapping[tuple[str, str], _Attached]
     ways_out: Mapping[str, Mapping[IPv4Address, str]]
     pairs: Mapping[tuple[str, str], int]
+    heard: Mapping[tuple[str, IPv4Address], None]
 
 
 class Plan:
@@ -85,6 +90,7 @@ class Plan:
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._ways_out: dict[str, Mapping[IPv4Address, str]] = {}  # node -> address on docker_gwbridge -> name of the bridge's port
         self._pairs: dict[tuple[str, str], int] = {}  # (node, peer node) -> encrypted networks that both have
+        self._heard: dict[tuple[str, IPv4Address], None] = {}  # (node, VTEP of a peer that was heard of), where both have an encrypted network
 
     @property
     def cluster(self) -> Cluster:
@@ -105,7 +111,7 @@ class Plan:
 
     def snapshot(self) -> Snapshot:
         overlays = {name: overlay.copy() for name, overlay in self._overlays.items()}
-        return Snapshot(self._base, self._keys, overlays, self._attached.copy(), self._ways_out.copy(), self._pairs.copy())
+        return Snapshot(self._base, self._keys, overlays, self._attached.copy(), self._ways_out.copy(), self._pairs.copy(), self._heard.copy())
 
     def restore(self, snapshot: Snapshot) -> None:
         self._base, self._keys = snapshot.cluster, snapshot.keys
@@ -113,6 +119,7 @@ class Plan:
         self._attached = dict(snapshot.attached)
         self._ways_out = dict(snapshot.ways_out)
         self._pairs = dict(snapshot.pairs)
+        self._heard = dict(snapshot.heard)
         self._cluster = None
 
     # -- networks ------------------------------------------------------------------------------------------------------
@@ -146,10 +153,7 @@ class Plan:
         return steps
 
     def detach(self, node: str, name: str) -> list[Step]:
-        attached = self._attached.get((node, name))
-        if attached is None:
-            there = [other for where, other in self._attached if where == node]
-            raise UsageError(f"no endpoint {name} on {node}: {_some(there) + ' are there' if there else 'none is there'}")
+        attached = self._there(node, name)
         del self._attached[node, name]
         self._cluster = None
         steps: list[Step] = []
@@ -240,9 +244,8 @@ class Plan:
             peers.append((overlay, Peer(node, name, _address(endpoint), endpoint.mac or Mac(0), self._vteps[node], subnet)))
         first = attachments[0][1]
         container = f"{node}:{names.endpoint_sandbox(first, self._overlays[first.network].network)}"
-        own: list[Step] = [AddNamespace(container)]
-        for (device, _, _), (overlay, peer) in zip(attachments, peers, strict=True):
-            own += overlay.join(peer, container, device)
+        joined = [overlay.join(peer, container, device) for (device, _, _), (overlay, peer) in zip(attachments, peers, strict=True)]
+        own: list[Step] = [AddNamespace(container), *chain.from_iterable(joined)]
         if way_out is not None:
             steps += self._gateway_bridge(node)
             taken = self._ways_out[node]
@@ -250,9 +253,96 @@ class Plan:
             self._ways_out[node] = {**taken, way_out: port}
             own += gateway.attach(node, container, f"eth{len(attachments)}", way_out, port)
         endpoints = tuple(endpoint for _, endpoint, _ in attachments)
-        self._attached[node, name] = _Attached(endpoints, tuple(peer for _, peer in peers), way_out, tuple(own))
+        self._attached[node, name] = _Attached(endpoints, tuple(peer for _, peer in peers), way_out, tuple(own), tuple(map(tuple, joined)))
         self._cluster = None
         return steps + own, opened, peers
+
+    # -- what one node's agent hears of the others -------------------------------------------------------------------------
+
+    def hear(self, network: str, peer: Peer) -> list[Step]:
+        """An endpoint of another node, as gossip tells. For a plan whose only sandboxes are its own node's; there may be none yet."""
+        return self._overlay(network).announce(peer)
+
+    def unhear(self, network: str, peer: Peer) -> list[Step]:
+        """It has gone, or is not to be heard of any more."""
+        return self._overlay(network).withdraw(peer)
+
+    def protect_heard(self) -> list[Step]:
+        """Security associations with exactly the VTEPs that were heard of in this node's encrypted networks."""
+        wanted = {
+            (node, vtep): None
+            for overlay in self._overlays.values()
+            if overlay.network.encrypted
+            for node in overlay.sandboxes
+            for vtep in overlay.vteps()
+            if vtep != self._vteps[node]
+        }
+        if wanted == self._heard:
+            return []
+        assert self._keys is not None
+        steps: list[Step] = []
+        for node, vtep in [pair for pair in self._heard if pair not in wanted]:
+            steps += inverses(encryption.protect(node, self._vteps[node], vtep, self._keys, self._port))
+        for node, vtep in [pair for pair in wanted if pair not in self._heard]:
+            steps += encryption.protect(node, self._vteps[node], vtep, self._keys, self._port)
+        self._heard = wanted
+        return steps
+
+    # -- one network more, or less, for a sandbox that runs ------------------------------------------------------------------
+
+    def connect(self, endpoint: Endpoint) -> list[Step]:
+        """A further network for the sandbox of this node and name; its device takes the next number (`docker network connect`)."""
+        attached = self._there(endpoint.node, endpoint.name)
+        overlay = self._overlay(endpoint.network)
+        node, subnet = endpoint.node or "", self._placed(endpoint)
+        if any(other.network == endpoint.network for other in attached.endpoints):
+            raise UsageError(f"{endpoint.name} is attached to network {endpoint.network} already")
+        peer = Peer(node, endpoint.name, _address(endpoint), endpoint.mac or overlay_mac(endpoint.ip), self._vteps[node], subnet)
+        steps: list[Step] = []
+        opened = node not in overlay.sandboxes
+        if opened:
+            steps += overlay.open(node)
+        steps += overlay.ready(node, subnet)
+        if opened:
+            steps += overlay.learn(node)
+        first = next(step for step in attached.steps if isinstance(step, AddVeth))
+        taken = {step.peer for step in attached.steps if isinstance(step, AddVeth)}
+        device = next(device for number in count() if (device := f"eth{number}") not in taken)
+        own = tuple(overlay.join(peer, first.peer_namespace, device))
+        self._attached[node, endpoint.name] = replace(
+            attached,
+            endpoints=(*attached.endpoints, endpoint),
+            peers=(*attached.peers, peer),
+            steps=(*attached.steps, *own),
+            joined=(*attached.joined, own),
+        )
+        self._cluster = None
+        return [*steps, *own, *overlay.announce(peer)]
+
+    def disconnect(self, node: str, name: str, network: str) -> list[Step]:
+        """One network less; the sandbox and its other networks stay."""
+        attached = self._there(node, name)
+        where = next((place for place, other in enumerate(attached.endpoints) if other.network == network), None)
+        if where is None:
+            raise UsageError(f"{name} on {node} is not attached to network {network}")
+        overlay, gone = self._overlay(network), attached.joined[where]
+        steps = [*overlay.withdraw(attached.peers[where]), *inverses(gone), *overlay.leave(node)]
+        self._attached[node, name] = replace(
+            attached,
+            endpoints=_but(attached.endpoints, where),
+            peers=_but(attached.peers, where),
+            steps=tuple(step for step in attached.steps if step not in gone),
+            joined=_but(attached.joined, where),
+        )
+        self._cluster = None
+        return steps
+
+    def _there(self, node: str | None, name: str) -> _Attached:
+        attached = self._attached.get((node or "", name))
+        if attached is None:
+            there = [other for where, other in self._attached if where == node]
+            raise UsageError(f"no endpoint {name} on {node}: {_some(there) + ' are there' if there else 'none is there'}")
+        return attached
 
     # -- the way out ---------------------------------------------------------------------------------------------------
 
@@ -395,6 +485,10 @@ class Plan:
         if network not in self._overlays:
             raise UsageError(f"no network {network}: the lab has {_some(list(self._overlays)) or 'none'}")
         return self._overlays[network]
+
+
+def _but(items: tuple[T, ...], where: int) -> tuple[T, ...]:
+    return (*items[:where], *items[where + 1 :])
 
 
 def _pairs(node: str, nodes: Iterable[str]) -> list[tuple[str, str]]:
