@@ -308,7 +308,7 @@ def env(text: str, known: Mapping[str, str] | None = None) -> str:
 
 
 def env_file(text: str, name: str, known: Mapping[str, str] | None = None) -> list[str]:
-    """The variables of a file's text, one a line. Passed over: empty lines, those that begin with `#`, names without a value that `known` lacks too."""
+    """The variables of a file's text, one a line. Passed over: empty lines, those that begin with `#`, names without a value here and in `known`."""
     found = []
     for line in text.splitlines():
         stripped = line.lstrip().removeprefix("\ufeff")
