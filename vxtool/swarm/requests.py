@@ -18,7 +18,7 @@ from vxtool.swarm.objects import NetworkSpec, ServiceSpec, SwarmInfo
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
 
-__all__ = ["Requests"]
+__all__ = ["Requests", "written"]
 
 REMEMBERED = 20_000
 """Changes of objects that are kept, so that who looks again is told only those."""
@@ -68,13 +68,13 @@ class Requests:
         told: dict[str, Any] = {"version": store.version, "now": self.swarm.now, "info": plain(self.info)}
         tables: dict[str, Mapping[str, Any]] = {table: getattr(store, table) for table in _TABLES}
         if after < self._began or after > store.version:
-            return told | {"whole": True} | {table: [_written(one) for one in objects.values()] for table, objects in tables.items()}
+            return told | {"whole": True} | {table: [written(one) for one in objects.values()] for table, objects in tables.items()}
         ids: dict[str, dict[str, None]] = {table: {} for table in _TABLES}
         for version, table, id in reversed(self._changed):
             if version <= after:
                 break
             ids[table][id] = None
-        there = {table: [_written(tables[table][id]) for id in ids[table] if id in tables[table]] for table in _TABLES}
+        there = {table: [written(tables[table][id]) for id in ids[table] if id in tables[table]] for table in _TABLES}
         gone = {table: [id for id in ids[table] if id not in tables[table]] for table in _TABLES}
         return told | {"whole": False, "gone": gone} | there
 
@@ -107,11 +107,13 @@ class Requests:
         self.swarm.tell(self.swarm.control.remove_node, node, force)
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
     """As `plain`, but without the fields that have their defaults: most of a task's have."""
+    if isinstance(value, tuple):
+        return [written(item) for item in value]
     if not is_dataclass(value) or isinstance(value, type):
         return plain(value)
-    return {field.name: plain(there) for field in fields(value) if (there := getattr(value, field.name)) != field.default}
+    return {field.name: written(there) for field in fields(value) if (there := getattr(value, field.name)) != field.default}
 
 
 _Kinds = Mapping[str, tuple[Any, ...]]  # name -> (type,) or (type, default)
