@@ -65,6 +65,10 @@ class SwarmClient:
         """`address`: where the manager listens, `192.0.2.1:2377`. Gives the id that the node has in the swarm."""
         return str(self._ask("swarm.join", node=node, token=token, address=address, availability=availability)["node"])
 
+    def members(self) -> dict[str, str | None]:
+        """The nodes of the lab by name, in the topology's order: the id that each has in the swarm; None: it is in none."""
+        return {one["node"]: one["id"] for one in self._ask("agent.list")}
+
     def leave(self, node: str, force: bool = False) -> None:
         """When the manager leaves, which it does only by force, nothing is left of the swarm."""
         self._ask("swarm.leave", node=node, force=force)
