@@ -310,7 +310,11 @@ def test_a_killed_control_plane_is_followed_by_one_that_knows_every_address() ->
     again = Store()
     again.replay(store.version, list(store.everything().records()))
     swarm = Swarm(store=again, random=Random(8), now=world.swarm.now)
-    assert (again.tasks, again.services, again.nodes) == (store.tasks, store.services, store.nodes), "there was nothing to be done"
+    assert (again.tasks, again.services) == (store.tasks, store.services), "there was nothing to be done"
+    assert {node.state for node in again.nodes.values()} == {NodeState.UNKNOWN}, "until their agents are back"
+    for name in world.agents.connected:
+        swarm.tell(swarm.dispatcher.open, name)
+    assert [replace(node, version=0) for node in again.nodes.values()] == [replace(node, version=0) for node in store.nodes.values()]
     swarm.tell(swarm.control.scale_service, "web", 4)
     held = [str(one.address) for task in again.tasks.values() for one in task.networks]
     assert len(set(held)) == len(held) == 8

@@ -17,7 +17,7 @@ from vxtool.swarm.ports import Ports
 from vxtool.swarm.store import Changes, Store, Transaction
 from vxtool.swarm.timers import Timers
 
-__all__ = ["Allocator", "needs_ingress"]
+__all__ = ["Allocator", "holders", "needs_ingress"]
 
 PENDING = "pending task scheduling"
 VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
@@ -35,6 +35,23 @@ def needs_ingress(spec: ServiceSpec) -> bool:
 def dead(task: Task) -> bool:
     """Whether a task needs its addresses no more: it has stopped, and is not meant to run (taskDead)."""
     return task.desired > _RUNNING and task.state > _RUNNING
+
+
+def holders(store: Store, network: Network) -> dict[IPv4Address, str]:
+    """Every address of a network that is not to be had, and whose it is."""
+    held = {subnet.gateway: "gateway" for subnet in network.subnets}
+    for subnet in network.subnets:
+        held[subnet.prefix.network_address] = held[subnet.prefix.broadcast_address] = "subnet"
+    for asked in network.spec.subnets:
+        held |= {IPv4Address(address): name for name, address in asked.reserved.items()}
+    for service in store.services.values():
+        held |= {address.ip: service.id for id, address in service.vips if id == network.id}
+    for node in store.nodes.values():
+        held |= {one.address.ip: node.id for one in node.attachments if one.network == network.id and one.address is not None}
+    for task in store.in_network(network.id):
+        if not dead(task):
+            held |= {one.address.ip: task.id for one in task.networks if one.network == network.id and one.address is not None}
+    return held
 
 
 class Allocator:
@@ -71,7 +88,7 @@ class Allocator:
                     pool = _pool(network.id, number)
                     asked = network.spec.subnets[number] if network.spec.subnets else SubnetSpec()
                     self._addresses.pool(pool, str(subnet.prefix), asked.range)
-                    self._addresses.address(pool, subnet.gateway)
+                    self._reserve(pool, subnet.gateway, asked)
             if network.spec.ingress:
                 self._ingress = network.id
         for service in store.services.values():
@@ -88,6 +105,8 @@ class Allocator:
                 self._held[task.id] = task.networks
                 if task.state >= TaskState.ASSIGNED:
                     self._assigned(task)
+            if not task.service and _NEW < task.state <= _RUNNING and len(task.networks) != len(task.spec.networks):
+                self._tasks[task.id] = None
         self._nodes.clear()
 
     def see(self, changes: Changes) -> None:
@@ -120,6 +139,8 @@ class Allocator:
             elif task.state is _NEW:
                 if old is None or task.desired != old.desired:
                     self._tasks[task.id] = None
+            elif not task.service and old is not None and old.spec is not task.spec:
+                self._tasks[task.id] = None  # a container was given a network, or lost one
             elif task.networks and task.id in held:
                 if dead(task):
                     self._release(task.id)
@@ -138,16 +159,20 @@ class Allocator:
             return False
         before = self._store.version
         with self._store.transaction() as change:
-            for network_id in self._networks:
+            # Each is taken when its turn comes: a network may concern the nodes after it, a task nodes that have had their turn.
+            networks, self._networks = self._networks, {}
+            for network_id in networks:
                 self._network(change, network_id)
-            for service_id in self._services:
+            services, self._services = self._services, {}
+            for service_id in services:
                 self._service(change, service_id)
-            for node_id in self._nodes:
+            nodes, self._nodes = self._nodes, {}
+            for node_id in nodes:
                 self._node(change, node_id)
-            for task_id in self._tasks:
+            tasks, self._tasks = self._tasks, {}
+            for task_id in tasks:
                 self._task(change, task_id)
-        self._networks, self._services, self._nodes, self._tasks = {}, {}, {}, {}
-        return self._store.version != before
+        return self._store.version != before or bool(self._nodes)
 
     # -- networks ------------------------------------------------------------------------------------------------------
 
@@ -166,7 +191,7 @@ class Allocator:
             for number, (asked, vni) in enumerate(zip(wanted, vnis, strict=True)):
                 prefix = self._addresses.pool(_pool(id, number), asked.subnet, asked.range)
                 pools.append(_pool(id, number))
-                gateway = self._addresses.address(pools[-1], IPv4Address(asked.gateway) if asked.gateway else None)
+                gateway = self._reserve(pools[-1], IPv4Address(asked.gateway) if asked.gateway else None, asked)
                 subnets.append(NetworkSubnet(prefix, gateway.ip, vni))
         except (UsageError, ValueError) as error:
             for pool in pools:
@@ -181,6 +206,14 @@ class Allocator:
             self._nodes.update(dict.fromkeys(self._store.nodes))
         change.network(network, replace(network, subnets=tuple(subnets), error=""))
         self._freed = True  # who has waited for this network
+
+    def _reserve(self, pool: str, gateway: IPv4Address | None, asked: SubnetSpec) -> IPv4Interface:
+        """The gateway's address, after those that the user keeps back for hosts of his own."""
+        reserved = [IPv4Address(address) for address in asked.reserved.values()]
+        for address in reserved:
+            if address != gateway:
+                self._addresses.address(pool, address)
+        return self._addresses.address(pool, gateway)
 
     def _network_gone(self, network: Network) -> None:
         self._networks.pop(network.id, None)
@@ -260,7 +293,11 @@ class Allocator:
     def _task(self, change: Transaction, id: str) -> None:
         self._waiting_tasks.pop(id, None)
         task = self._store.tasks.get(id)
-        if task is None or task.state is not _NEW or task.desired > TaskState.COMPLETE:
+        if task is None or task.desired > TaskState.COMPLETE:
+            return
+        if task.state is not _NEW:
+            if not task.service and task.state <= _RUNNING:
+                self._rewire(change, task)
             return
         networks: tuple[TaskNetwork, ...] = ()
         if task.spec.networks or task.endpoint.ports:
@@ -284,7 +321,7 @@ class Allocator:
         attached: list[TaskNetwork] = []
         try:
             for network in wanted:
-                address = self._take(network.network)
+                address = self._take(network.network, network.address)
                 attached.append(TaskNetwork(network.network, network.aliases, address))
         except UsageError:
             for network in attached:
@@ -294,6 +331,48 @@ class Allocator:
             self._held[task.id] = tuple(attached)
         return tuple(attached)
 
+    def _rewire(self, change: Transaction, task: Task) -> None:
+        """A container that runs gets what it now asks for, and gives back what it does not ask for any more."""
+        held = {one.network: one for one in task.networks}
+        wanted = {one.network: one for one in task.spec.networks}
+        users = self._users.setdefault(task.node, {}) if task.id in self._placed else None
+        for id, one in held.items():
+            if id not in wanted:
+                self._give_back(id, one.address)
+                if users is not None:
+                    self._left(task.node, users, id)
+        error = ""
+        attached: list[TaskNetwork] = []
+        for id, one in wanted.items():
+            if id in held:
+                attached.append(held[id])
+                continue
+            try:
+                attached.append(replace(one, address=self._take(id, one.address)))
+            except UsageError as refused:
+                error = str(refused)
+                self._waiting_tasks[task.id] = None
+                continue
+            if users is not None:
+                self._nodes[task.node] = None
+                users[id] = users.get(id, 0) + 1
+        now = tuple(attached)
+        if now:
+            self._held[task.id] = now
+        else:
+            self._held.pop(task.id, None)
+            self._placed.pop(task.id, None)
+        if users is None and now and task.state >= TaskState.ASSIGNED:
+            self._assigned(task)
+        if now != task.networks or error != task.error:
+            change.task(task, replace(task, networks=now, error=error))
+
+    def _left(self, node: str, users: dict[str, int], network: str) -> None:
+        users[network] -= 1
+        if not users[network]:
+            del users[network]
+            self._nodes[node] = None
+
     def _release(self, id: str) -> None:
         """The addresses of a task that is dead or gone; its node's load balancers go when nobody else there needs them."""
         networks = self._held.pop(id)
@@ -301,11 +380,7 @@ class Allocator:
         for network in networks:
             self._give_back(network.network, network.address)
             if node is not None:
-                users = self._users[node]
-                users[network.network] -= 1
-                if not users[network.network]:
-                    del users[network.network]
-                    self._nodes[node] = None
+                self._left(node, self._users[node], network.network)
 
     # -- addresses -----------------------------------------------------------------------------------------------------
 

@@ -6,14 +6,14 @@ Writes what is wanted and nothing else: tasks, addresses and places are the move
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from vxtool.errors import UsageError
 from vxtool.model import Availability, EndpointMode, NodeState, PublishMode, Role, ServiceMode, TaskState
 from vxtool.swarm import constraint
-from vxtool.swarm.allocator import needs_ingress
+from vxtool.swarm.allocator import holders, needs_ingress
 from vxtool.swarm.dispatcher import orphan
 from vxtool.swarm.identities import Identities
 from vxtool.swarm.objects import (
@@ -21,10 +21,15 @@ from vxtool.swarm.objects import (
     Network,
     NetworkSpec,
     Node,
+    Placement,
     Resources,
+    RestartCondition,
+    RestartPolicy,
     Service,
     ServiceSpec,
     SubnetSpec,
+    Task,
+    TaskNetwork,
     TaskSpec,
     UpdateConfig,
     UpdateState,
@@ -32,6 +37,7 @@ from vxtool.swarm.objects import (
 )
 from vxtool.swarm.restart import JOBS
 from vxtool.swarm.store import OutOfSequence, Store
+from vxtool.swarm.tasks import CREATED
 from vxtool.swarm.timers import Timers
 
 __all__ = ["INGRESS", "Control"]
@@ -42,6 +48,8 @@ INGRESS = NetworkSpec("ingress", ingress=True)
 LEFT = "Task belonged to a node that has been deleted"
 
 _NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_]*[a-zA-Z0-9])?", re.ASCII)
+_CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
+_NEVER = RestartPolicy(RestartCondition.NONE)
 _LEAST_CPU = 1_000_000  # billionths
 _LEAST_MEMORY = 4 << 20
 
@@ -127,7 +135,7 @@ class Control:
 
     def remove_network(self, name: str) -> None:
         network = self.network(name)
-        services = [service for service in self._store.services.values() if any(ref.network == network.id for ref in service.spec.task.networks)]
+        services = [service for service in self._store.services.values() if _asks_for(service.spec.task, network)]
         if services:
             raise UsageError(f"network {network.id} is in use by service {services[0].id}")
         if network.spec.ingress:
@@ -136,6 +144,9 @@ class Control:
                     raise UsageError(f"ingress network cannot be removed because service {service.id} depends on it")
         for task in self._store.in_network(network.id):
             if task.desired <= TaskState.RUNNING and task.state <= TaskState.RUNNING:
+                raise UsageError(f"network {network.id} is in use by task {task.id}")
+        for task in self._store.of_service(""):  # also one that still waits for its address
+            if task.desired <= TaskState.RUNNING and _asks_for(task.spec, network):
                 raise UsageError(f"network {network.id} is in use by task {task.id}")
         with self._store.transaction() as change:
             change.network(network, None)
@@ -229,6 +240,122 @@ class Control:
             raise UsageError(f"service {name} not found")
         return service
 
+    # -- containers that belong to no service ------------------------------------------------------------------------------
+
+    def run_container(self, spec: TaskSpec, node: str) -> Task:
+        """A task of no service, bound to its node: `spec.container` is its name, one of a swarm ("": made from its identity), `spec.networks` are
+        named by id or name, with an address where one is asked for. The policy that services have without saying so means here: not restarted."""
+        place = self.node(node)
+        name = place.hostname or place.id
+        if place.state is not NodeState.READY:
+            raise UsageError(f"node {name} is {place.state}: it can run no container now")
+        if place.availability is not Availability.ACTIVE:
+            raise UsageError(f"node {name} takes no new tasks: its availability is {place.availability}; make it active, or choose another node")
+        if spec.reservations != Resources() or spec.placement != Placement():
+            raise UsageError("a container that belongs to no service has limits and a node, but no reservations and no placement")
+        id = self._identities.new()
+        spec = replace(spec, container=spec.container or id[:12], restart=_NEVER if spec.restart == RestartPolicy() else spec.restart)
+        if not _CONTAINER.fullmatch(spec.container):
+            raise UsageError(f"Invalid container name ({spec.container}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+        there = self._container_named(spec.container)
+        if there is not None:
+            raise UsageError(
+                f'Conflict. The container name "/{spec.container}" is already in use by container "{there.id}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        _check_task(spec)
+        networks: list[TaskNetwork] = []
+        for wanted in spec.networks:
+            networks.append(self._attachment(spec.container, wanted, networks))
+        now = self._timers.now
+        task = Task(
+            id, node=place.id, spec=replace(spec, networks=tuple(networks)), spec_version=None, message=CREATED, created_at=now, changed_at=now
+        )
+        with self._store.transaction() as change:
+            change.task(None, task)
+        return task
+
+    def stop_container(self, name: str) -> Task:
+        """It is shut down and stays known."""
+        task = self.container(name)
+        if task.desired >= TaskState.SHUTDOWN:
+            return task
+        new = replace(task, desired=TaskState.SHUTDOWN)
+        with self._store.transaction() as change:
+            change.task(task, new)
+        return new
+
+    def remove_container(self, name: str, force: bool = False) -> None:
+        """It is forgotten as soon as it has stopped; one that runs only with `force`."""
+        task = self.container(name)
+        if TaskState.ASSIGNED <= task.state <= TaskState.RUNNING and task.desired < TaskState.SHUTDOWN and not force:
+            raise UsageError(f"You cannot remove a running container {task.id}. Stop the container before attempting removal or force remove")
+        with self._store.transaction() as change:
+            change.task(task, None if ended(task) else replace(task, desired=TaskState.REMOVE))
+
+    def connect(self, network: str, container: str, address: IPv4Address | None = None, aliases: Sequence[str] = ()) -> Task:
+        """One more network for a container that runs. The address, `address` or the next one, is in its `networks` when everything has settled."""
+        task = self._changeable(container)
+        asked = TaskNetwork(network, tuple(aliases), None if address is None else IPv4Interface(address))
+        wanted = self._attachment(task.spec.container, asked, task.spec.networks)
+        return self._rewired(task, (*task.spec.networks, wanted))
+
+    def disconnect(self, network: str, container: str) -> Task:
+        known = self.network(network)
+        task = self._changeable(container)
+        left = tuple(wanted for wanted in task.spec.networks if wanted.network != known.id)
+        if len(left) == len(task.spec.networks):
+            raise UsageError(f"container {task.spec.container} is not connected to network {known.spec.name}")
+        return self._rewired(task, left)
+
+    def container(self, name: str) -> Task:
+        """By id or name."""
+        task = self._store.tasks.get(name)
+        if task is None or task.service:
+            task = self._container_named(name)
+        if task is None:
+            raise UsageError(f"No such container: {name}")
+        return task
+
+    def _container_named(self, name: str) -> Task | None:
+        containers = self._store.of_service("")
+        return next((task for task in containers if task.spec.container == name and task.desired < TaskState.REMOVE), None)
+
+    def _changeable(self, name: str) -> Task:
+        task = self._store.tasks.get(name)
+        service = self._store.services.get(task.service) if task is not None else None
+        if service is not None:
+            raise UsageError(f"{name} is a task of the service {service.spec.name}: give the network to the service (service update --network-add)")
+        task = self.container(name)
+        if task.desired > TaskState.RUNNING or task.state > TaskState.RUNNING:
+            raise UsageError(f"Container {task.id} is not running")
+        return task
+
+    def _rewired(self, task: Task, networks: tuple[TaskNetwork, ...]) -> Task:
+        new = replace(task, spec=replace(task.spec, networks=networks))
+        with self._store.transaction() as change:
+            change.task(task, new)
+        return new
+
+    def _attachment(self, container: str, wanted: TaskNetwork, others: Iterable[TaskNetwork]) -> TaskNetwork:
+        """A container's wish for a network, with the network by id, once it can be fulfilled."""
+        network = self.network(wanted.network)
+        if not network.spec.attachable:
+            raise UsageError(f"network {network.spec.name} not manually attachable")
+        if any(other.network == network.id for other in others):
+            raise UsageError(f"endpoint with name {container} already exists in network {network.spec.name}")
+        if wanted.address is not None:
+            self._check_address(network, wanted.address.ip)
+        return replace(wanted, network=network.id)
+
+    def _check_address(self, network: Network, address: IPv4Address) -> None:
+        subnet = next((subnet for subnet in network.subnets if address in subnet.prefix), None)
+        if subnet is None:
+            there = ", ".join(str(subnet.prefix) for subnet in network.subnets)
+            raise UsageError(f"Invalid address {address}: It does not belong to any of this network's subnets ({there})")
+        if address in holders(self._store, network):
+            raise UsageError("Address already in use")
+
     # -- what a specification must be ------------------------------------------------------------------------------------
 
     def _checked(self, spec: ServiceSpec) -> ServiceSpec:
@@ -266,6 +393,15 @@ class Control:
                     continue
                 kind = "an ingress port" if port.mode is PublishMode.INGRESS else "a host-published port"
                 raise UsageError(f"port '{port.published}' is already in use by service '{service.spec.name}' ({service.id}) as {kind}")
+
+
+def ended(task: Task) -> bool:
+    """Whether a task runs no more, or has never been anywhere."""
+    return task.state > TaskState.RUNNING or task.state < TaskState.ASSIGNED
+
+
+def _asks_for(spec: TaskSpec, network: Network) -> bool:
+    return any(wanted.network == network.id for wanted in spec.networks)
 
 
 def _in_sequence(known: Node | Service, version: int | None) -> None:

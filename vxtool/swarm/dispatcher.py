@@ -17,6 +17,8 @@ from vxtool.swarm.timers import Timer, Timers
 __all__ = ["Dispatcher", "Report"]
 
 MISSED = "heartbeat failure"
+MISSED_UNKNOWN = 'heartbeat failure for node in "unknown" state'
+UNKNOWN = 'Node moved to "unknown" state due to leadership change in cluster'
 ORPHANED = "task orphaned: its node is down for too long"
 
 _ASSIGNED = TaskState.ASSIGNED
@@ -33,31 +35,36 @@ class Report:
 
 
 class _Session:
-    __slots__ = ("changed", "expiry")
+    __slots__ = ("changed", "expiry", "opened")
 
     def __init__(self) -> None:
         self.changed: dict[str, None] = {}  # tasks that the agent has not been told of
         self.expiry: Timer | None = None
+        self.opened = False  # False: this control plane waits for the agent of its predecessor
 
 
 class Dispatcher:
     def __init__(self, store: Store, timers: Timers, settings: Settings) -> None:
         self._store = store
         self._timers = timers
-        self._settings = settings
+        self.settings = settings  # may be changed at any time
         self._sessions: dict[str, _Session] = {}
         self._orphaning: dict[str, Timer] = {}  # nodes that are down
         self._down: list[tuple[str, str]] = []  # (node, why)
         self._late: list[str] = []  # nodes whose tasks are to be orphaned
 
     def load(self) -> None:
-        """Nodes that were there before this control plane have three times as long to come back as a heartbeat allows, twice over."""
-        for node in self._store.nodes.values():
-            if node.state is NodeState.DOWN:
-                self._count_down(node.id)
-            elif node.id not in self._sessions:
+        """Of nodes that were there before this control plane nothing is known until their agents open a session: they have twice as long for it as
+        for a heartbeat (markNodesUnknown)."""
+        with self._store.transaction() as change:
+            for node in list(self._store.nodes.values()):
+                if node.state is NodeState.DOWN:
+                    self._count_down(node.id)
+                    continue
                 session = self._sessions[node.id] = _Session()
-                session.expiry = self._expire(node.id, 2 * self._settings.grace)
+                session.expiry = self._expire(node.id, 2 * self.settings.grace, MISSED_UNKNOWN)
+                if node.state is not NodeState.UNKNOWN:
+                    change.node(node, replace(node, state=NodeState.UNKNOWN, message=UNKNOWN))
 
     # -- what agents say -------------------------------------------------------------------------------------------------------
 
@@ -68,6 +75,7 @@ class Dispatcher:
         if session is not None and session.expiry is not None:
             session.expiry.cancel()
         self._sessions[node] = session = _Session()
+        session.opened = True
         session.expiry = self._expire(node)
         orphaning = self._orphaning.pop(node, None)
         if orphaning is not None:
@@ -96,7 +104,7 @@ class Dispatcher:
         if session.expiry is not None:
             session.expiry.cancel()
         session.expiry = self._expire(node)
-        return self._settings.heartbeat
+        return self.settings.heartbeat
 
     def assignments(self, node: str) -> tuple[list[Task], list[str]]:
         """What has changed for a node since it last asked: tasks as they are to be, and those that it may forget."""
@@ -143,7 +151,13 @@ class Dispatcher:
             return
         for old, task in changes.tasks:
             node_id = (task or old).node  # type: ignore[union-attr]
-            if node_id in sessions and (old is None or task is None or old.desired is not task.desired or old.state < _ASSIGNED <= task.state):
+            if node_id in sessions and (
+                old is None
+                or task is None
+                or old.desired is not task.desired
+                or old.state < _ASSIGNED <= task.state
+                or (old.networks is not task.networks and old.state >= _ASSIGNED)
+            ):
                 sessions[node_id].changed[(task or old).id] = None  # type: ignore[union-attr]
 
     def move(self) -> bool:
@@ -165,7 +179,7 @@ class Dispatcher:
 
     def waiting(self) -> Iterable[str]:
         """Nodes whose agents have something to ask for."""
-        return [node for node, session in self._sessions.items() if session.changed]
+        return [node for node, session in self._sessions.items() if session.changed and session.opened]
 
     def _known(self, node: str) -> Node:
         known = self._store.nodes.get(node)
@@ -175,16 +189,16 @@ class Dispatcher:
 
     def _session(self, node: str) -> _Session:
         session = self._sessions.get(node)
-        if session is None:
+        if session is None or not session.opened:
             raise UsageError(f"node {node} is not registered")
         return session
 
-    def _expire(self, node: str, periods: int | None = None) -> Timer:
-        seconds = self._settings.heartbeat * (self._settings.grace if periods is None else periods)
-        return self._timers.after(seconds, lambda: self._down.append((node, MISSED)))
+    def _expire(self, node: str, periods: int | None = None, why: str = MISSED) -> Timer:
+        seconds = self.settings.heartbeat * (self.settings.grace if periods is None else periods)
+        return self._timers.after(seconds, lambda: self._down.append((node, why)))
 
     def _count_down(self, node: str) -> None:
-        self._orphaning[node] = self._timers.after(self._settings.orphan_after, lambda: self._late.append(node))
+        self._orphaning[node] = self._timers.after(self.settings.orphan_after, lambda: self._late.append(node))
 
 
 def orphan(change: Transaction, store: Store, node: str, now: float, why: str) -> None:

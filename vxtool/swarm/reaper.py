@@ -22,7 +22,7 @@ class Reaper:
     def __init__(self, store: Store, timers: Timers, settings: Settings) -> None:
         self._store = store
         self._timers = timers
-        self._settings = settings
+        self.settings = settings  # may be changed at any time
         self._slots: dict[tuple[str, int | str], None] = {}  # with a history to be looked at
         self._tasks: dict[str, None] = {}  # to be removed
         self._timer: Timer | None = None
@@ -33,7 +33,7 @@ class Reaper:
         for old, task in changes.tasks:
             if task is None:
                 continue
-            if task.desired is TaskState.REMOVE or not task.service:
+            if task.desired is TaskState.REMOVE:
                 if _is_over(task):
                     self._tasks[task.id] = None
             elif old is None and store.size_of_slot(task) > 1:
@@ -69,7 +69,7 @@ class Reaper:
 
     def _old(self, service: Service, slot: int | str) -> list[Task]:
         """The tasks of a slot that are one too many, the oldest first. A slot with several tasks that run is looked at again."""
-        limit = self._settings.history_limit
+        limit = self.settings.history_limit
         if service.spec.task.restart.max_attempts:
             # The restarts so far are read from the history by a control plane that begins anew.
             limit = service.spec.task.restart.max_attempts + 1

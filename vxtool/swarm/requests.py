@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from ipaddress import IPv4Address
+from random import SystemRandom
 from typing import Any
 
 from vxtool.errors import UsageError
-from vxtool.model import Availability, Role
+from vxtool.model import Availability, Role, TaskState
 from vxtool.model.plain import plain, revive
-from vxtool.swarm.objects import NetworkSpec, ServiceSpec, SwarmInfo
+from vxtool.swarm.identities import Identities
+from vxtool.swarm.objects import NetworkSpec, ServiceSpec, Settings, SwarmInfo, Task, TaskSpec
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
 
@@ -29,9 +32,11 @@ _TABLES = ("nodes", "networks", "services", "tasks")
 class Requests:
     """Answers for one swarm. `see` is to be told of every change (Swarm's `watch`)."""
 
-    def __init__(self, swarm: Swarm, info: SwarmInfo) -> None:
+    def __init__(self, swarm: Swarm, info: SwarmInfo, keep: Callable[[SwarmInfo], None] = lambda info: None) -> None:
+        """`keep` is given what the swarm itself is from now on, before it counts: for a journal."""
         self.swarm = swarm
         self.info = info
+        self._keep = keep
         self._began = swarm.store.version  # nobody who has seen less can be told only what changed
         self._changed: deque[tuple[int, str, str]] = deque()  # (version of the store, table, id)
 
@@ -80,6 +85,27 @@ class Requests:
 
     # -- changing --------------------------------------------------------------------------------------------------------
 
+    def update_swarm(self, settings: Settings) -> Any:
+        before = self.swarm.settings
+        self.swarm.change_settings(settings)
+        try:
+            self._become(replace(self.info, settings=settings))
+        except BaseException:
+            self.swarm.change_settings(before)
+            raise
+        return plain(self.info)
+
+    def rotate_token(self, role: Role) -> Any:
+        """Who has joined stays; with the old token nobody can join any more."""
+        which = {Role.WORKER: "worker_token", Role.MANAGER: "manager_token"}[role]
+        kept = getattr(self.info, which).rpartition("-")[0]  # it names the swarm (in a real one, its certificate); the secret is the last part
+        self._become(replace(self.info, **{which: f"{kept}-{Identities(SystemRandom()).new()}"}))
+        return plain(self.info)
+
+    def _become(self, info: SwarmInfo) -> None:
+        self._keep(info)
+        self.info = info
+
     def create_network(self, spec: NetworkSpec) -> Any:
         return plain(self.swarm.tell(self.swarm.control.create_network, spec))
 
@@ -97,6 +123,37 @@ class Requests:
 
     def remove_service(self, service: str) -> None:
         self.swarm.tell(self.swarm.control.remove_service, service)
+
+    def run_container(self, spec: TaskSpec, node: str) -> Any:
+        control = self.swarm.control
+        task = self.swarm.tell(control.run_container, spec, node)
+        return self._attached(task, lambda: self.swarm.tell(self.swarm.control.remove_container, task.id, True))
+
+    def stop_container(self, task: str) -> Any:
+        return plain(self.swarm.tell(self.swarm.control.stop_container, task))
+
+    def remove_container(self, task: str, force: bool) -> None:
+        self.swarm.tell(self.swarm.control.remove_container, task, force)
+
+    def connect_network(self, network: str, container: str, address: str | None, aliases: tuple[str, ...]) -> Any:
+        try:
+            wanted = IPv4Address(address) if address else None
+        except ValueError:
+            raise UsageError(f"invalid IPv4 address: {address}") from None
+        task = self.swarm.tell(self.swarm.control.connect, network, container, wanted, aliases)
+        return self._attached(task, lambda: self.swarm.tell(self.swarm.control.disconnect, network, container))
+
+    def disconnect_network(self, network: str, container: str) -> Any:
+        task = self.swarm.tell(self.swarm.control.disconnect, network, container)
+        return plain(self.swarm.store.tasks[task.id])
+
+    def _attached(self, asked: Task, take_back: Callable[[], object]) -> Any:
+        """The container as it has become; it does not wait for an address that is not to be had now, as a service's task does."""
+        task = self.swarm.store.tasks[asked.id]
+        if len(task.networks) < len(task.spec.networks) and task.error and task.state <= TaskState.RUNNING:
+            take_back()
+            raise UsageError(task.error)
+        return plain(task)
 
     def update_node(
         self, node: str, version: int | None, availability: Availability | None, labels: Mapping[str, str] | None, role: Role | None
@@ -121,9 +178,19 @@ _Kinds = Mapping[str, tuple[Any, ...]]  # name -> (type,) or (type, default)
 _VERSION: tuple[Any, ...] = (int | None, None)
 
 _REQUESTS: Mapping[str, tuple[_Kinds, Callable[..., Any]]] = {
+    "swarm.update": ({"settings": (Settings,)}, Requests.update_swarm),
+    "swarm.rotate_token": ({"role": (Role,)}, Requests.rotate_token),
     "view": ({"after": (int, -1)}, Requests.view),
     "network.create": ({"spec": (NetworkSpec,)}, Requests.create_network),
     "network.remove": ({"network": (str,)}, Requests.remove_network),
+    "network.connect": (
+        {"network": (str,), "container": (str,), "address": (str | None, None), "aliases": (tuple[str, ...], ())},
+        Requests.connect_network,
+    ),
+    "network.disconnect": ({"network": (str,), "container": (str,)}, Requests.disconnect_network),
+    "container.run": ({"spec": (TaskSpec,), "node": (str,)}, Requests.run_container),
+    "container.stop": ({"task": (str,)}, Requests.stop_container),
+    "container.remove": ({"task": (str,), "force": (bool, False)}, Requests.remove_container),
     "service.create": ({"spec": (ServiceSpec,)}, Requests.create_service),
     "service.update": ({"service": (str,), "spec": (ServiceSpec,), "version": _VERSION}, Requests.update_service),
     "service.rollback": ({"service": (str,), "version": _VERSION}, Requests.roll_back_service),

@@ -39,7 +39,7 @@ class Restarter:
         self._store = store
         self._timers = timers
         self._identities = identities
-        self._settings = settings
+        self.settings = settings  # may be changed at any time
         self._restarts = restarts
         self._delays: dict[str, _Delay] = {}
         self._waiting_for: dict[str, list[_Delay]] = {}  # by the old task
@@ -128,7 +128,7 @@ class Restarter:
         self._delays[task] = made
         if made.old is not None:
             self._waiting_for.setdefault(made.old, []).append(made)
-            made.timers.append(self._timers.after(self._settings.old_task_timeout, lambda: self._waited(made)))
+            made.timers.append(self._timers.after(self.settings.old_task_timeout, lambda: self._waited(made)))
         if delay:
             made.timers.append(self._timers.after(delay, lambda: self._elapsed(made)))
         self._check(made)

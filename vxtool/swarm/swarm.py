@@ -10,8 +10,10 @@ from collections.abc import Callable
 from random import Random
 from typing import ParamSpec, Protocol, TypeVar
 
+from vxtool.errors import LabError, UsageError
 from vxtool.model import Engine
 from vxtool.swarm.allocator import Allocator
+from vxtool.swarm.containers import Containers
 from vxtool.swarm.control import Control
 from vxtool.swarm.dispatcher import Dispatcher
 from vxtool.swarm.enforcer import Enforcer
@@ -27,6 +29,9 @@ from vxtool.swarm.timers import Timers
 from vxtool.swarm.updater import Updater
 
 __all__ = ["Swarm"]
+
+RETRY = 1.0
+"""Seconds after which a store that could not be written is tried again."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,17 +60,28 @@ class Swarm:
         """`store`: empty, or filled from a journal, and gone on with. `random` makes the identities. `watch` sees every change."""
         self.settings = settings or Settings()
         self.store = store if store is not None else Store()
-        self.timers = Timers(now)
+        self.trouble: LabError | None = None
+        """Why the store could not be written of late: until it can, nothing moves and nothing is taken on."""
+        self._now = now
         self._watch = watch
-        identities = Identities(random or Random())
+        self._identities = Identities(random or Random())
+        self._engine = engine
+        self._begin()
+
+    def _begin(self) -> None:
+        """Movers that know what the store holds, and nothing else."""
+        self.timers = Timers(self._now)
+        identities = self._identities
         restarts = Restarts()
         restarter = Restarter(self.store, self.timers, identities, self.settings, restarts)
         updater = Updater(self.store, self.timers, identities, restarter, restarts)
         tools = Tools(self.store, self.timers, identities, restarts, restarter, updater)
         placer = Placer(self.store, self.timers)
-        allocator = Allocator(self.store, self.timers, self.settings, engine)
+        allocator = Allocator(self.store, self.timers, self.settings, self._engine)
         self.control = Control(self.store, self.timers, identities)
         self.dispatcher = Dispatcher(self.store, self.timers, self.settings)
+        reaper = Reaper(self.store, self.timers, self.settings)
+        self._follow_settings = (restarter, self.dispatcher, reaper)
         self.scheduler = placer.scheduler
         # Addresses are given to services before there are tasks to ask for them; tasks are placed when all that is to come has come.
         self._movers: tuple[_Mover, ...] = (
@@ -74,12 +90,13 @@ class Swarm:
             Globals(tools),
             ReplicatedJobs(tools),
             GlobalJobs(tools),
+            Containers(self.store, self.timers, identities, restarter),
             restarter,
             updater,
             self.dispatcher,
             Enforcer(self.store, self.timers),
             placer,
-            Reaper(self.store, self.timers, self.settings),
+            reaper,
         )
         everything = self.store.everything()
         if everything:
@@ -87,26 +104,62 @@ class Swarm:
             for mover in self._movers:
                 mover.see(everything)
             restarter.load()
-            self.dispatcher.load()
-            self._settle()
+            self._carry_on(begin=True)
+
+    def change_settings(self, settings: Settings) -> None:
+        """What is counted from now on is counted by them: histories, heartbeats, the wait for old tasks."""
+        if settings.heartbeat < 0:
+            raise UsageError("heartbeat time period cannot be a negative duration")
+        if not settings.heartbeat or settings.grace < 1:
+            raise UsageError("a node that is given no time at all is always down: heartbeat and grace must be more than 0")
+        if (settings.pools, settings.data_path_port) != (self.settings.pools, self.settings.data_path_port):
+            raise UsageError("the address pools and the data path port of a swarm are chosen once, by swarm init")
+        self.settings = settings
+        for mover in self._follow_settings:
+            mover.settings = settings
 
     @property
     def now(self) -> float:
         return self.timers.now
 
     def tell(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Does something of `control` or `dispatcher` and all that follows from it at this moment: `tell(swarm.control.remove_service, "web")`."""
+        """Does something of `control` or `dispatcher` and all that follows from it at this moment: `tell(swarm.control.remove_service, "web")`.
+
+        Raises what the store could not be written for, once that is so, until `advance` finds that it can again.
+        """
+        if self.trouble is not None:
+            raise self.trouble
         answer = call(*arguments, **named)
-        self._settle()
+        self._carry_on()
         return answer
 
     def advance(self, now: float) -> None:
         """Moves the clock, and does what falls due on the way, each at its own time."""
-        while self.timers.ring(now):
-            self._settle()
+        if self.trouble is not None:
+            self._recover(max(self.now, now))
+        while self.trouble is None and self.timers.ring(now):
+            self._carry_on()
 
     def next_due(self) -> float | None:
-        return self.timers.next_due()
+        return self.timers.next_due() if self.trouble is None else self.now + RETRY
+
+    def _carry_on(self, begin: bool = False) -> None:
+        """What was asked for is written down, and is not taken back when what follows from it cannot be written: that is done later."""
+        try:
+            if begin:
+                self.dispatcher.load()
+            self._settle()
+        except LabError as trouble:
+            self.trouble = trouble
+
+    def _recover(self, now: float) -> None:
+        """After trouble: a mover whose transaction did not happen knows more than is true. Others begin, with what the store holds."""
+        changes = self.store.take()
+        if changes and self._watch is not None:
+            self._watch(changes)
+        self.trouble = None
+        self._now = now
+        self._begin()
 
     def _settle(self) -> None:
         """Lets the first mover that has something to do do it, and everybody see what came of it, until none has."""

@@ -9,7 +9,7 @@ from vxtool.model import Availability, NodeState, ServiceMode, TaskState
 from vxtool.swarm import constraint
 from vxtool.swarm.objects import Node, Service, Task
 
-__all__ = ["constraints_of", "invalid", "is_dirty", "new_task"]
+__all__ = ["CREATED", "constraints_of", "invalid", "is_dirty", "new_task"]
 
 CREATED = "created"
 
