@@ -1,0 +1,36 @@
+"""`vxtool swarm update`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vxtool.cli.swarming import lab_option
+
+from .settings import settings_options
+
+__all__ = ["command"]
+
+
+@click.command("update")
+@settings_options
+@lab_option
+@click.pass_context
+def command(ctx: click.Context, lab: str | None, **given: Any) -> None:
+    """Change the settings of the swarm.
+
+    \b
+    vxtool swarm update --task-history-limit 1
+    vxtool swarm update --dispatcher-heartbeat 500ms
+    """
+    from vxtool.cli import swarming
+
+    from .settings import changed
+
+    if all(value is None or value == () for value in given.values()):
+        click.echo(ctx.get_help())
+        return
+    client = swarming.swarm(lab)
+    client.update(changed(client.view().info.settings, given))
+    click.echo("Swarm updated.")
