@@ -9,6 +9,7 @@ name or a label reaches the terminal.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "inspected",
     "json_text",
     "listing",
+    "natural",
     "short",
     "tabulated",
 ]
@@ -124,6 +126,11 @@ def tabulated(text: str, least: int = 10, padding: int = 3) -> str:
 def short(id: str, whole: bool = False) -> str:
     """An id as tables show it: twelve characters, unless `whole` (--no-trunc)."""
     return id if whole else id[:_SHORT]
+
+
+def natural(text: str) -> tuple[object, ...]:
+    """A key for sorting names as Docker's lists do: `web2` before `web10`."""
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,4000})", text)))
 
 
 # --------------------------------------------------------------------------------------------------------------------
