@@ -1,8 +1,8 @@
 """What happens between `vxtool lab exec` and the program: the keeper, which enters the lab and starts it, and the init of an endpoint.
 
-Run by an interpreter of its own and never imported by the rest of vxtool: a fresh one has a single thread (setns(2) wants that for a mount
-namespace), little memory, and with these few imports it is there in 15 ms. So it knows system calls and no lab: lab/programs.py hands it a plan, a
-dict in a file descriptor.
+Run by an interpreter of its own: a fresh one has a single thread (setns(2) wants that for a mount namespace), little memory, and with these few
+imports it is there in 15 ms. So it knows system calls and no lab: lab/programs.py hands it a plan, a dict in a file descriptor. A task's container
+(lab/containers.py) is forked instead, and takes from here what is the same for both.
 
     client             the command, or somebody's Python; when it ends the pipe `lifeline` closes
     └── usher          outside the lab; waits for the keeper, and is there because clients may forget to: a lab cannot end before each of
@@ -27,7 +27,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
 NOT_ENTERED = 125  # what docker, too, answers when it is not the program that failed
@@ -57,7 +57,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _TIOCSCTTY = 0x540E
 
-_HANDED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+HANDED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
@@ -86,17 +86,17 @@ def main(fd: int) -> NoReturn:
 
 def _usher(plan: dict[str, Any], inside: Callable[[], NoReturn]) -> NoReturn:
     """Ends as the child inside ends, and hands on signals to it."""
-    numbers = (*_HANDED_ON, signal.SIGCHLD)
+    numbers = (*HANDED_ON, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     child = os.fork()
     if child == 0:
         inside()
     for fd in plan["fds"]:
         os.close(fd)
-    _let_go_of_standard_streams()
+    let_go_of_standard_streams()
     while True:
         number = signal.sigwaitinfo(numbers).si_signo
-        code = _reaped(child)
+        code = reaped(child)
         if code is not None:
             os._exit(code)
         if number != signal.SIGCHLD:
@@ -114,20 +114,20 @@ def _leave(inside: Callable[[], NoReturn]) -> NoReturn:
 
 
 def _keep(plan: dict[str, Any]) -> NoReturn:
-    _call_oneself(b"vxtool-keeper")
+    call_oneself(b"vxtool-keeper")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _join_groups(plan["keeper_groups"])
-    wake = _listen((*_HANDED_ON, signal.SIGCHLD))
+    join_groups(plan["keeper_groups"])
+    wake = listen((*HANDED_ON, signal.SIGCHLD))
     for namespace, kind in plan["join"]:
         _setns(namespace, kind)
     if plan["fresh"]:
         _unshare(CLONE_NEWNS | CLONE_NEWUTS)
-        _furnish(plan["hostname"])
+        furnish(plan["hostname"])
         if plan["node"]:
             _furnish_docker(plan["node"])
     output = os.pipe() if plan["log"] else None
     keeper = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)  # one that is sent at once waits until it can do what it does to the program
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)  # one that is sent at once waits until it can do what it does to the program
     program = os.fork()
     if program == 0:
         _become(plan, keeper, output)
@@ -137,10 +137,10 @@ def _keep(plan: dict[str, Any]) -> NoReturn:
     os.write(plan["record"], b'{"inside": %d}\n' % program)
     os.write(plan["status"], STARTED)
     os.close(plan["status"])
-    _let_go_of_standard_streams()
-    code = _watch(program, wake, plan["lifeline"], None if output is None else _Log(output[0], plan["folder"], plan["log"]))
+    let_go_of_standard_streams()
+    code = watch(program, wake, plan["lifeline"], None if output is None else Log(output[0], plan["folder"], plan["log"]))
     for parent, name in plan["own_groups"]:
-        _remove_group(parent, name)
+        remove_group(parent, name)
     if plan["log"]:
         os.write(plan["record"], b'{"code": %d, "ended": %.3f}\n' % (code, time.time()))
     else:
@@ -148,7 +148,7 @@ def _keep(plan: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
-def _watch(program: int, wake: int, lifeline: int | None, log: _Log | None) -> int:
+def watch(program: int, wake: int, lifeline: int | None, log: Log | None) -> int:
     """Until the program ends: hands on signals, writes its log, and ends it with everything it started when the lifeline closes."""
     poll = select.poll()
     poll.register(wake, select.POLLIN)
@@ -168,7 +168,7 @@ def _watch(program: int, wake: int, lifeline: int | None, log: _Log | None) -> i
         for number in os.read(wake, 4096):
             if number != signal.SIGCHLD:
                 _hand_on(program, number)
-        code = _reaped(program)
+        code = reaped(program)
         if code is not None:
             if log is not None:
                 log.drain()
@@ -185,7 +185,7 @@ def _hand_on(program: int, number: int) -> None:
         return
 
 
-def _reaped(program: int) -> int | None:
+def reaped(program: int) -> int | None:
     """Takes in whoever has ended, orphans too; the program's exit code when it is among them."""
     code = None
     while True:
@@ -228,15 +228,17 @@ def _processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
-class _Log:
-    """A detached program's output, kept in a file that its owner can read, at most twice LOG_SIZE."""
+class Log:
+    """A detached program's output, kept in a file that its owner can read, at most twice LOG_SIZE. `stamped`: each line begins with its time."""
 
-    def __init__(self, source: int, folder: int, name: str) -> None:
+    def __init__(self, source: int, folder: int, name: str, stamped: bool = False) -> None:
         os.set_blocking(source, False)
         self.source = source
         self._folder = folder
         self._name = name
         self._file = self._begin()
+        self._stamped = stamped
+        self._amid_a_line = False
 
     def _begin(self) -> int:
         self._size = 0
@@ -250,6 +252,8 @@ class _Log:
             return True
         if not piece:
             return False
+        if self._stamped:
+            piece = self._stamp(piece)
         if self._size + len(piece) > LOG_SIZE:
             os.close(self._file)
             os.rename(self._name, f"{self._name}.1", src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -261,6 +265,13 @@ class _Log:
             return True  # no space left: the program is not to wait for that
         return True
 
+    def _stamp(self, piece: bytes) -> bytes:
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode() + b".%06dZ " % (now % 1 * 1_000_000)
+        first = b"" if self._amid_a_line else stamp
+        self._amid_a_line = not piece.endswith(b"\n")
+        return first + piece[:-1].replace(b"\n", b"\n" + stamp) + piece[-1:]
+
     def drain(self) -> None:
         """What the ended program left in the pipe: at most the pipe's own size, even if somebody it started goes on writing."""
         for _ in range(1 + (fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ) >> 12)):
@@ -269,7 +280,7 @@ class _Log:
                 return
 
 
-def _remove_group(folder: int, name: str) -> None:
+def remove_group(folder: int, name: str) -> None:
     """The program's own control group. When somebody it started is still in there, it stays until the lab ends."""
     for _ in range(200):
         try:
@@ -293,12 +304,12 @@ def _become(plan: dict[str, Any], keeper: int, output: tuple[int, int] | None) -
     os.setsid()
     if plan["terminal"]:
         fcntl.ioctl(0, _TIOCSCTTY, 0)
-    _join_groups(plan["program_groups"])
+    join_groups(plan["program_groups"])
     signal.set_wakeup_fd(-1)
-    for number in (*_HANDED_ON, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (*HANDED_ON, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _take_user(plan)
+    take_user(plan)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which takes it back
     if os.getppid() != keeper:
         os._exit(KILLED_BY + int(signal.SIGKILL))
@@ -307,23 +318,33 @@ def _become(plan: dict[str, Any], keeper: int, output: tuple[int, int] | None) -
 
 
 def _execute(plan: dict[str, Any]) -> NoReturn:
-    """execvp(3), with the words and codes of a shell. Python's own imports a module here, which this user may not be able to read."""
-    name, env = plan["argv"][0], plan["env"]
+    """With the words and codes of a shell."""
+    name = plan["argv"][0]
+    refused = execute(plan["argv"], plan["env"])
+    if refused is None:
+        _refuse(plan, f"{name}: command not found", NOT_FOUND)
+    _refuse(plan, f"{name}: {refused}", NOT_EXECUTABLE)
+
+
+def execute(argv: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """execvp(3). Returns only when that fails: why the program that was found cannot be executed, None when none was found.
+
+    Python's own imports a module here, which this user may not be able to read.
+    """
+    name = argv[0]
     paths = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env.get("PATH", "").split(":")]
     refused = None
     for path in paths:
         try:
-            os.execve(path, plan["argv"], env)
+            os.execve(path, list(argv), env)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             if path == name or os.path.exists(path):  # else it is a folder of PATH that this user cannot look into
-                refused = refused or error
+                refused = refused or (error.strerror or "").lower()
         except ValueError as error:  # a zero byte, an empty name of a variable
-            _refuse(plan, f"{name}: {error}", NOT_EXECUTABLE)
-    if refused is not None:
-        _refuse(plan, f"{name}: {(refused.strerror or '').lower()}", NOT_EXECUTABLE)
-    _refuse(plan, f"{name}: command not found", NOT_FOUND)
+            return str(error)
+    return refused
 
 
 def _change_folder(plan: dict[str, Any]) -> None:
@@ -341,7 +362,7 @@ def _refuse(plan: dict[str, Any], reason: str, code: int) -> NoReturn:
     os._exit(code)
 
 
-def _take_user(plan: dict[str, Any]) -> None:
+def take_user(plan: dict[str, Any]) -> None:
     if plan["capabilities"] is not None:
         for capability in range(64):
             if not plan["capabilities"] >> capability & 1 and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
@@ -369,10 +390,10 @@ def _init(plan: dict[str, Any]) -> NoReturn:
 
 
 def _be_init(plan: dict[str, Any]) -> NoReturn:
-    _call_oneself(b"vxtool-init")
-    wake = _listen((signal.SIGCHLD,))
-    _furnish(plan["hostname"])
-    _furnish_etc(plan["files"])
+    call_oneself(b"vxtool-init")
+    wake = listen((signal.SIGCHLD,))
+    furnish(plan["hostname"])
+    furnish_etc(plan["files"])
     for path, value in plan["sysctls"]:
         with open(path, "w") as file:
             file.write(value)
@@ -380,7 +401,7 @@ def _be_init(plan: dict[str, Any]) -> NoReturn:
     if not os.read(plan["status"], 1):
         os._exit(1)
     os.close(plan["status"])
-    _let_go_of_standard_streams()
+    let_go_of_standard_streams()
     poll = select.poll()
     poll.register(wake, select.POLLIN)
     while True:
@@ -388,7 +409,7 @@ def _be_init(plan: dict[str, Any]) -> NoReturn:
             os.read(wake, 4096)
         elif _alone(plan["starting"]):
             os._exit(0)
-        _reaped(0)
+        reaped(0)
 
 
 def _alone(starting: int) -> bool:
@@ -405,7 +426,7 @@ def _alone(starting: int) -> bool:
     return False
 
 
-def _furnish(hostname: str) -> None:
+def furnish(hostname: str) -> None:
     """In mount and host name namespaces that are ours: /proc and /sys show the namespaces we are in, the host has the place's name."""
     name = hostname.encode()
     _called(_libc.sethostname(name, len(name)), "host name")
@@ -431,7 +452,7 @@ def _furnish_docker(node: str) -> None:
         os.symlink(f"/run/netns/{name}", f"/run/docker/netns/{name.removeprefix(own)}")
 
 
-def _furnish_etc(files: list[tuple[str, str]]) -> None:
+def furnish_etc(files: list[tuple[str, str]]) -> None:
     """Lays files of the endpoint's own over the machine's. /run/netns, where they are made, ends up empty: a container sees no namespaces."""
     _mount("tmpfs", "/run/netns", "tmpfs", _MS_NOSUID_NODEV_NOEXEC, "mode=755")
     for number, (path, text) in enumerate(files):
@@ -467,12 +488,12 @@ def _mount(source: str, target: str, filesystem: str, flags: int, options: str =
     _called(_libc.mount(*given, flags, options.encode() or None), f"mounting {target}")
 
 
-def _call_oneself(name: bytes) -> None:
+def call_oneself(name: bytes) -> None:
     buffer = ctypes.create_string_buffer(name)
     _prctl(_PR_SET_NAME, ctypes.addressof(buffer))
 
 
-def _join_groups(joined: list[int]) -> None:
+def join_groups(joined: list[int]) -> None:
     for procs in joined:
         os.write(procs, b"0")
 
@@ -481,7 +502,7 @@ def _prctl(option: int, value: int) -> None:
     _called(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
 
 
-def _listen(numbers: tuple[int, ...]) -> int:
+def listen(numbers: tuple[int, ...]) -> int:
     """These signals become bytes that can be read from the descriptor."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -492,7 +513,7 @@ def _listen(numbers: tuple[int, ...]) -> int:
     return reader
 
 
-def _let_go_of_standard_streams() -> None:
+def let_go_of_standard_streams() -> None:
     """So that whoever reads the program's output sees its end when the program, and not the keeper, has ended."""
     nothing = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):

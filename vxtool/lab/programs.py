@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,22 @@ if TYPE_CHECKING:
     from vxtool.lab.cgroups import Groups
     from vxtool.lab.registry import Running
 
-__all__ = ["Limits", "Process", "Program", "detach", "listing", "run", "start"]
+__all__ = [
+    "DEFAULT_PATH",
+    "NOBODY",
+    "SANDBOX_SYSCTLS",
+    "Identity",
+    "Limits",
+    "Process",
+    "Program",
+    "detach",
+    "limit",
+    "listing",
+    "rights",
+    "run",
+    "start",
+    "user_of",
+]
 
 NOBODY = 65534
 """Who programs in an endpoint are unless told otherwise, as user and as group."""
@@ -53,13 +68,21 @@ ROOT_CAPABILITIES = 0xA00425FB
 """What root has in a Docker container that is not privileged: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service,
 net_raw, sys_chroot, audit_write, setfcap (moby oci/caps/defaults.go). Not mknod, which Docker gives and then takes back by a list of devices."""
 
+MAIN = ".main"
+"""How the file ends in which is written down what a container runs (lab/containers.py), NAMESPACE.main; its init holds the lock on it."""
+
+_FIRST = 2  # the process id of what a container runs, after its init's
+
+Identity = tuple[int, int, list[int]]
+"""User, group, supplementary groups."""
+
 _ENTER = Path(__file__).with_name("enter.py")
 _INHERITED = ("PATH", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ")  # and LC_*; anything else may be a secret of the caller
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PERIOD = 100_000  # microseconds in which a share of the processor is counted, the kernel's default
 
 # So that an unprivileged program can be a web server and ping (net(7), icmp(7)); Docker sets both in its containers since 20.10.
-_ENDPOINT_SYSCTLS = (("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"), ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"))
+SANDBOX_SYSCTLS = (("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"), ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,7 @@ class Limits:
 class Program:
     """One program that was started at a place and runs, or was detached and has ended."""
 
-    number: int  # its name in the lab
+    number: int  # its name in the lab; 0: what a container runs
     where: str  # the place as it was named
     namespace: str
     command: tuple[str, ...]
@@ -209,12 +232,15 @@ def detach(
 
 
 def listing(running: Running) -> list[Program]:
-    """The programs of a lab that run, and the detached ones that have ended; by number, the order in which they were started."""
+    """The programs of a lab that run, and the detached ones that have ended: those of containers, then by number, as they were started."""
+    folder = running.folder / "programs"
     try:
-        numbers = sorted(int(name) for name in os.listdir(running.folder / "programs") if name.isdecimal())
+        names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return [program for number in numbers if (program := _recorded(running.folder / "programs", number)) is not None]
+    mains = [main for name in sorted(names) if name.endswith(MAIN) and (main := _main(folder / name)) is not None]
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    return mains + [program for number in numbers if (program := _recorded(folder, number)) is not None]
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------------------
@@ -226,22 +252,30 @@ def _how(place: Place, argv: Sequence[str], user: str | None, privileged: bool, 
         raise UsageError(f"{place.name}: no command is given")
     sandboxed = place.kind is PlaceKind.ENDPOINT
     name = user or (str(NOBODY) if sandboxed and not privileged else "root")
-    identity, home = _user(name)
+    identity, home = user_of(name)
     return {
         "argv": list(argv),
         "env": _environment(place, name, home) | dict(env or {}),
         "workdir": workdir,
         "client_folder": _current_folder(),
-        "user": identity,
         "who": name,
-        "capabilities": ROOT_CAPABILITIES if sandboxed and not privileged and identity[0] == 0 else None,
-        "no_new_privileges": identity[0] != 0 and not privileged,
         "where": place.name,
+        **rights(identity, sandboxed=sandboxed, privileged=privileged),
     }
 
 
-def _user(text: str) -> tuple[tuple[int, int, list[int]], str]:
-    """`USER[:GROUP]` by name or number: user, group, supplementary groups; and the home folder. A number alone has no other groups."""
+def rights(identity: Identity, *, sandboxed: bool = True, privileged: bool = False) -> dict[str, Any]:
+    """Who a program is and what it may, for enter.take_user."""
+    root = identity[0] == 0
+    return {
+        "user": identity,
+        "capabilities": ROOT_CAPABILITIES if sandboxed and not privileged and root else None,
+        "no_new_privileges": not root and not privileged,
+    }
+
+
+def user_of(text: str) -> tuple[Identity, str]:
+    """`USER[:GROUP]` by name or number; and the home folder. A number alone has no supplementary groups."""
     name, _, group = text.partition(":")
     try:
         entry = None if name.isdecimal() else pwd.getpwnam(name)
@@ -264,7 +298,7 @@ def _user(text: str) -> tuple[tuple[int, int, list[int]], str]:
 def _environment(place: Place, user: str, home: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("LC_")}
     name = "nobody" if user == str(NOBODY) else user.partition(":")[0]
-    return {"PATH": _DEFAULT_PATH, **kept, "HOME": home, "USER": name, "LOGNAME": name, "HOSTNAME": place.hostname}
+    return {"PATH": DEFAULT_PATH, **kept, "HOME": home, "USER": name, "LOGNAME": name, "HOSTNAME": place.hostname}
 
 
 def _current_folder() -> str:
@@ -288,7 +322,7 @@ def _start(
     detached: bool = False,
 ) -> Process:
     with ExitStack() as stack:
-        opened = _Opened(stack)
+        opened = Opened(stack)
         folder = _folder(running)
         number, record = _write_record(folder, place, how, detached)
         opened.own(record)
@@ -321,7 +355,7 @@ def _start(
         return process
 
 
-def _enter(running: Running, place: Place, plan: dict[str, Any], opened: _Opened, streams: Mapping[str, Any]) -> tuple[Process, int]:
+def _enter(running: Running, place: Place, plan: dict[str, Any], opened: Opened, streams: Mapping[str, Any]) -> tuple[Process, int]:
     """The usher, and the keeper as this process sees it."""
     try:
         network = opened(running.path(place.namespace))
@@ -393,7 +427,7 @@ def _descriptors(plan: Mapping[str, Any]) -> list[int]:
     return [*joined, *lifeline, plan["record"], plan["folder"], *plan["keeper_groups"], *plan["program_groups"], *own]
 
 
-class _Opened:
+class Opened:
     """Descriptors that are closed together."""
 
     def __init__(self, stack: ExitStack) -> None:
@@ -425,7 +459,11 @@ def _entering(folder: Path, namespace: str) -> Iterator[Path]:
 
 
 def _living_init(folder: Path, namespace: str) -> int | None:
-    """Its process id, when it lives: the lock on its file tells."""
+    """Its process id, when it lives: the lock on its file tells. A container that runs there has one already."""
+    with suppress(FileNotFoundError), open(folder / f"{namespace}{MAIN}", "rb") as file:
+        holder = lock_holder(file.fileno())
+        if holder is not None:
+            return holder
     try:
         fd = os.open(folder / f"{namespace}.init", os.O_RDONLY)
     except FileNotFoundError:
@@ -439,9 +477,19 @@ def _living_init(folder: Path, namespace: str) -> int | None:
     return None
 
 
+def lock_holder(fd: int) -> int | None:
+    """Which process holds the lock (fcntl, F_SETLK) on a file, as the caller sees it; None when none does."""
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)))
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock of <fcntl.h> on 64-bit machines: type, whence, start, length, process."""
+
+
 def _start_init(running: Running, place: Place, network: int, starting: Path) -> int:
     with ExitStack() as stack:
-        opened = _Opened(stack)
+        opened = Opened(stack)
         held = opened(starting.with_suffix(".init"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         fcntl.flock(held, fcntl.LOCK_EX)
         plan = {
@@ -449,7 +497,7 @@ def _start_init(running: Running, place: Place, network: int, starting: Path) ->
             "where": place.name,
             "hostname": place.hostname,
             "files": [("/etc/hosts", _hosts(place)), ("/etc/hostname", f"{place.hostname}\n")],
-            "sysctls": list(_ENDPOINT_SYSCTLS),
+            "sysctls": list(SANDBOX_SYSCTLS),
             "join": [(opened(f"/proc/{running.leader}/ns/mnt"), CLONE_NEWNS), (network, CLONE_NEWNET)],
             "processes": opened(f"/proc/{running.leader}/ns/pid"),
             "starting": opened(starting),
@@ -473,11 +521,21 @@ def _hosts(place: Place) -> str:
 # -- limits ----------------------------------------------------------------------------------------------------------------
 
 
-def _limited(running: Running, number: int, limits: Limits, opened: _Opened) -> dict[str, list[Any]]:
+def _limited(running: Running, number: int, limits: Limits, opened: Opened) -> dict[str, list[Any]]:
     """Control groups: the lab's own for the keeper and for whom nothing is limited; for a limit one below the lab's, which goes with the program."""
     groups = running.groups
-    groups = running.groups
-    own = _own_groups(groups, number, limits)
+    own = limit(groups, f"program-{number}", limits)
+    leaves = {group: opened(group / "lab/cgroup.procs", os.O_WRONLY) for group in dict.fromkeys(groups.values())}
+    return {
+        "keeper_groups": list(leaves.values()),
+        "program_groups": [opened(group / "cgroup.procs", os.O_WRONLY) for group in own],
+        "own_groups": [(opened(group.parent), group.name) for group in own],
+    }
+
+
+def limit(groups: Groups, name: str, limits: Limits) -> list[Path]:
+    """Makes the control groups that these limits need, below the lab's `groups`: one in each hierarchy. MissingFeature where that cannot be."""
+    own = _own_groups(groups, name, limits)
     made: list[Path] = []
     try:
         for group, controllers in own.items():
@@ -491,17 +549,12 @@ def _limited(running: Running, number: int, limits: Limits, opened: _Opened) -> 
         raise MissingFeature(
             f"this machine cannot limit {', '.join(limits.wanted)} so: {error.filename}: {(error.strerror or '').lower()}"
         ) from error
-    leaves = {group: opened(group / "lab/cgroup.procs", os.O_WRONLY) for group in dict.fromkeys(groups.values())}
-    return {
-        "keeper_groups": list(leaves.values()),
-        "program_groups": [opened(group / "cgroup.procs", os.O_WRONLY) for group in own],
-        "own_groups": [(opened(group.parent), group.name) for group in own],
-    }
+    return made
 
 
-def _own_groups(groups: Groups, number: int, limits: Limits) -> dict[Path, list[str]]:
-    """The folders that the program's limits need, and the controllers of each. A name is used once: others may still be in an earlier one."""
-    name = f"program-{number}-{os.urandom(4).hex()}"
+def _own_groups(groups: Groups, name: str, limits: Limits) -> dict[Path, list[str]]:
+    """The folders that the limits need, and the controllers of each. A folder's name is used once: others may still be in an earlier one."""
+    name = f"{name}-{os.urandom(4).hex()}"
     own: dict[Path, list[str]] = {}
     for controller in limits.wanted:
         if controller not in groups:
@@ -596,3 +649,22 @@ def _recorded(folder: Path, number: int) -> Program | None:
         facts.get("code", killed),
         facts.get("ended"),
     )
+
+
+def main_of(record: Path) -> dict[str, Any]:
+    """What is written down of a container; {} when it has gone, or is only about to be written down."""
+    try:
+        facts: dict[str, Any] = json.loads(record.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return facts
+
+
+def _main(record: Path) -> Program | None:
+    facts = main_of(record)
+    with suppress(FileNotFoundError), record.open("rb") as file:
+        holder = lock_holder(file.fileno())
+        if facts and holder is not None:
+            about = facts["where"], facts["namespace"], tuple(facts["command"]), facts["user"], facts["started"]
+            return Program(0, *about, detached=True, pid=holder, inside=_FIRST, log=Path(facts["log"]))
+    return None
