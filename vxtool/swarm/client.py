@@ -6,13 +6,14 @@ looked up in a View first, so that everything is asked by id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from vxtool.model import Availability, Role
 from vxtool.model.plain import plain, revive
-from vxtool.swarm.objects import Network, NetworkSpec, Node, Service, ServiceSpec, Settings, SwarmInfo, Task
+from vxtool.swarm.events import Event
+from vxtool.swarm.objects import Network, NetworkSpec, Node, Service, ServiceSpec, Settings, SwarmInfo, Task, TaskSpec
 from vxtool.swarm.view import View
 
 __all__ = ["Ask", "SwarmClient"]
@@ -55,6 +56,10 @@ class SwarmClient:
         self._seen = View(told["version"], told["now"], revive(SwarmInfo, told["info"]), **tables)
         return self._seen
 
+    def events(self, after: int = -1) -> list[Event]:
+        """What has happened since the event of that number, as far as the swarm remembers."""
+        return [revive(Event, one) for one in self._ask("events", after=after)]
+
     # -- the swarm itself ------------------------------------------------------------------------------------------------
 
     def init(self, node: str, settings: Settings, availability: Availability = Availability.ACTIVE) -> SwarmInfo:
@@ -65,9 +70,32 @@ class SwarmClient:
         """`address`: where the manager listens, `192.0.2.1:2377`. Gives the id that the node has in the swarm."""
         return str(self._ask("swarm.join", node=node, token=token, address=address, availability=availability)["node"])
 
+    def form(self, nodes: Sequence[str], data_path_port: int) -> None:
+        """A swarm of all these nodes of the lab, the first one its manager."""
+        first, *others = nodes
+        info = self.init(first, Settings(data_path_port=data_path_port))
+        for node in others:
+            self.join(node, info.worker_token, "")
+
     def members(self) -> dict[str, str | None]:
         """The nodes of the lab by name, in the topology's order: the id that each has in the swarm; None: it is in none."""
-        return {one["node"]: one["id"] for one in self._ask("agent.list")}
+        return {one["node"]: one["id"] or None for one in self.agents()}
+
+    def agents(self) -> list[dict[str, Any]]:
+        """The nodes of the lab: `node`, `alive` (whether its agent is), `id` in the swarm, `pid` as the lab's processes see it."""
+        agents: list[dict[str, Any]] = self._ask("agent.list")
+        return agents
+
+    def kill_agent(self, node: str) -> None:
+        self._ask("agent.kill", node=node)
+
+    def start_agent(self, node: str) -> None:
+        self._ask("agent.start", node=node)
+
+    def logs(self, task: str, offset: int = 0) -> tuple[str, int]:
+        """What a task's program has written, from a byte of its log on; and where to go on."""
+        told = self._ask("logs", task=task, offset=offset)
+        return told["text"], told["offset"]
 
     def leave(self, node: str, force: bool = False) -> None:
         """When the manager leaves, which it does only by force, nothing is left of the swarm."""
@@ -94,6 +122,19 @@ class SwarmClient:
 
     def disconnect_network(self, network: str, container: str) -> None:
         self._ask("network.disconnect", network=network, container=container)
+
+    # -- containers that belong to no service ------------------------------------------------------------------------------
+
+    def run_container(self, spec: TaskSpec, node: str) -> Task:
+        """`spec.container` is its name, `spec.networks` are attachable ones, with an address where one is asked for; `node` by id."""
+        return revive(Task, self._ask("container.run", spec=plain(spec), node=node))
+
+    def stop_container(self, container: str) -> Task:
+        """By id or name. It stays known, with how it ended, until it is removed."""
+        return revive(Task, self._ask("container.stop", task=container))
+
+    def remove_container(self, container: str, force: bool = False) -> None:
+        self._ask("container.remove", task=container, force=force)
 
     # -- services --------------------------------------------------------------------------------------------------------
 

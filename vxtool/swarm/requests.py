@@ -16,6 +16,7 @@ from typing import Any
 from vxtool.errors import UsageError
 from vxtool.model import Availability, Role, TaskState
 from vxtool.model.plain import plain, revive
+from vxtool.swarm.events import Events
 from vxtool.swarm.identities import Identities
 from vxtool.swarm.objects import NetworkSpec, ServiceSpec, Settings, SwarmInfo, Task, TaskSpec
 from vxtool.swarm.store import Changes
@@ -38,9 +39,11 @@ class Requests:
         self.info = info
         self._keep = keep
         self._began = swarm.store.version  # nobody who has seen less can be told only what changed
+        self._events = Events(swarm.store)
         self._changed: deque[tuple[int, str, str]] = deque()  # (version of the store, table, id)
 
     def see(self, changes: Changes) -> None:
+        self._events.see(changes, self.swarm.now)
         version = self.swarm.store.version
         for table in _TABLES:
             for old, new in getattr(changes, table):
@@ -83,6 +86,10 @@ class Requests:
         gone = {table: [id for id in ids[table] if id not in tables[table]] for table in _TABLES}
         return told | {"whole": False, "gone": gone} | there
 
+    def events(self, after: int) -> Any:
+        """What has happened, as far as it is remembered; with `after`, the number of an event, only what came after it."""
+        return plain(self._events.after(after))
+
     # -- changing --------------------------------------------------------------------------------------------------------
 
     def update_swarm(self, settings: Settings) -> Any:
@@ -99,7 +106,8 @@ class Requests:
         """Who has joined stays; with the old token nobody can join any more."""
         which = {Role.WORKER: "worker_token", Role.MANAGER: "manager_token"}[role]
         kept = getattr(self.info, which).rpartition("-")[0]  # it names the swarm (in a real one, its certificate); the secret is the last part
-        self._become(replace(self.info, **{which: f"{kept}-{Identities(SystemRandom()).new()}"}))
+        changed: dict[str, Any] = {which: f"{kept}-{Identities(SystemRandom()).new()}"}
+        self._become(replace(self.info, **changed))
         return plain(self.info)
 
     def _become(self, info: SwarmInfo) -> None:
@@ -181,6 +189,7 @@ _REQUESTS: Mapping[str, tuple[_Kinds, Callable[..., Any]]] = {
     "swarm.update": ({"settings": (Settings,)}, Requests.update_swarm),
     "swarm.rotate_token": ({"role": (Role,)}, Requests.rotate_token),
     "view": ({"after": (int, -1)}, Requests.view),
+    "events": ({"after": (int, -1)}, Requests.events),
     "network.create": ({"spec": (NetworkSpec,)}, Requests.create_network),
     "network.remove": ({"network": (str,)}, Requests.remove_network),
     "network.connect": (

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from vxtool.errors import UsageError
-from vxtool.model import Role
+from vxtool.model import Role, TaskState
 from vxtool.swarm.objects import Network, Node, Service, SwarmInfo, Task
 
 __all__ = ["View"]
@@ -47,13 +47,17 @@ class View:
 
     def task(self, text: str) -> Task:
         """By id, full name (`web.1.ID`), name of a standalone container, or the beginning of an id."""
-        return _found(self.tasks, text, self.task_name, "task", f"no such task: {text}")
+        return _found(self.tasks, text, self._name_of_its_own, "task", f"no such task: {text}")
 
     # -- what follows from the objects -------------------------------------------------------------------------------------------
 
     @property
     def manager(self) -> Node | None:
         return next((node for node in self.nodes.values() if node.role is Role.MANAGER), None)
+
+    def _name_of_its_own(self, task: Task) -> str:
+        """A container that is being removed has lost its name to whoever comes next."""
+        return self.task_name(task) if task.service or task.desired < TaskState.REMOVE else ""
 
     def task_name(self, task: Task) -> str:
         """As Docker calls the container: `web.1.TASK`, `web.NODE.TASK` of a global service, a standalone container's own name."""
