@@ -128,7 +128,7 @@ def short(id: str, whole: bool = False) -> str:
     return id if whole else id[:_SHORT]
 
 
-def natural(text: str) -> tuple[object, ...]:
+def natural(text: str) -> tuple[Any, ...]:
     """A key for sorting names as Docker's lists do: `web2` before `web10`."""
     return tuple(int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,4000})", text)))
 
