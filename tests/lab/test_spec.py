@@ -317,7 +317,10 @@ def test_every_example_of_the_documentation_is_a_lab(text: str, tmp_path: Path) 
         ("nodes:\n  - a", "lab.yaml: the node a has no address"),
         ("nodes:\n  - a@10.0.0.1", "lab.yaml, line 2: '10.0.0.1' is not an IPv4 address with its prefix length, like 192.168.68.109/24"),
         ("nodes:\n  - {name: a, address: 10.0.0.1}", "lab.yaml, line 2: '10.0.0.1' is not an IPv4 address with its prefix length"),
-        ("nodes:\n  - {name: a, adress: 10.0.0.1}", "lab.yaml, line 2: nodes[0].adress: no such key; known here: address, gateway, name, routes"),
+        (
+            "nodes:\n  - {name: a, adress: 10.0.0.1}",
+            "lab.yaml, line 2: nodes[0].adress: no such key; known here: address, cpus, generic, gateway, labels, memory, name, routes",
+        ),
         ("nodes:\n  - {name: a, address: 10.0.0.1/8, gateway: x}", "lab.yaml, line 2: 'via x' is not a route"),
         ("nodes:\n- a@10.0.0.1/8\n- a@10.0.0.2/8", "lab.yaml, line 3: nodes[1]: two machines are called a"),
         ("nodes: [a@10.0.0.1/8]\nlinks:\n- [a, b]", "lab.yaml, line 3: links[0] is 'b', but the name of a machine of this file (a) is wanted"),

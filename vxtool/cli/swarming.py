@@ -25,17 +25,11 @@ __all__ = ["NETWORK", "NODE", "SERVICE", "TASK", "Parsed", "completing", "each",
 
 def swarm(lab: str | None) -> SwarmClient:
     """The swarm of a lab, or of the only one. Tests put another swarm here."""
-    from vxtool.lab.client import call
-    from vxtool.swarm.client import SwarmClient
+    from vxtool.lab import client
 
     from .lab.choosing import chosen
 
-    running = chosen(lab)
-
-    def ask(do: str, /, **arguments: Any) -> Any:
-        return call(running, "swarm", do=do, arguments=arguments)
-
-    return SwarmClient(ask)
+    return client.swarm(chosen(lab))
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from vxtool.lab.registry import Running
     from vxtool.lab.topology import Topology
     from vxtool.model import Cluster
+    from vxtool.swarm.client import SwarmClient
 
-__all__ = ["call", "cluster", "listen", "topology", "topology_and_cluster"]
+__all__ = ["call", "cluster", "listen", "swarm", "topology", "topology_and_cluster"]
 
 Progress = Callable[[int, int], None]
 
@@ -32,7 +33,7 @@ _PATIENCE = 300.0  # seconds without a word: the largest step of the largest lab
 _TRIES = 3
 
 
-def call(running: Running, do: str, *, progress: Progress | None = None, **arguments: Any) -> Any:
+def call(running: Running, do: str, /, *, progress: Progress | None = None, **arguments: Any) -> Any:
     """Asks the lab's supervisor and waits for its answer, a JSON value.
 
     A supervisor that dies over the question is started again by the leader and asked again: the key keeps it from doing twice what it had already
@@ -81,6 +82,16 @@ def _cluster(state: Mapping[str, Any]) -> Cluster:
     from vxtool.model.plain import revive
 
     return revive(Cluster, state["cluster"])
+
+
+def swarm(running: Running) -> SwarmClient:
+    """The lab's swarm, to be asked; of a lab that has none, to be begun."""
+    from vxtool.swarm.client import SwarmClient
+
+    def ask(do: str, /, **arguments: Any) -> Any:
+        return call(running, "swarm", do=do, arguments=arguments)
+
+    return SwarmClient(ask)
 
 
 def listen(folder: os.PathLike[str] | str) -> socket.socket:

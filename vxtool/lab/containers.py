@@ -19,6 +19,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # as in enter.py
 import ctypes
 import fcntl
+import functools
 import gc
 import glob
 import json
@@ -254,6 +255,7 @@ def _write_down(plan: _Plan, opened: Opened) -> int:
 
 def _start(plan: _Plan, held: int, opened: Opened) -> Container:
     wanted = plan.wanted
+    mounts = _mounts_without_networks()
     network = opened(NETNS / wanted.namespace)
     logs = opened(wanted.log.parent, os.O_RDONLY | os.O_DIRECTORY)
     if wanted.limits.wanted:
@@ -268,8 +270,8 @@ def _start(plan: _Plan, held: int, opened: Opened) -> Container:
     try:
         namespaces.unshare(CLONE_NEWPID)  # the next child is born there
         try:
-            keep = (telling, network, logs, held, *procs, *(fd for fd, _ in parents))
-            pid = _fork(lambda: _be_init(plan, telling, network, logs, held, procs, parents), telling, keep)
+            keep = (telling, mounts, network, logs, held, *procs, *(fd for fd, _ in parents))
+            pid = _fork(lambda: _be_init(plan, telling, mounts, network, logs, held, procs, parents), telling, keep)
         finally:
             namespaces.setns(home, CLONE_NEWPID)
     finally:
@@ -291,6 +293,37 @@ def _refusal(wanted: Wanted, told: bytes) -> LabError:
         code, _, reason = told.removeprefix(enter.STARTED).decode(errors="replace").partition(" ")
         return NotStarted(reason, int(code))
     return LabError(f"{wanted.name}: {told.decode(errors='replace') or f'it was killed, or is not there after {_PATIENCE:.0f} s'}")
+
+
+@functools.cache
+def _mounts_without_networks() -> int:
+    """A mount namespace like ours that lacks the names of network namespaces; containers begin as copies of it.
+
+    A copy of ours would have a mount for each container of the whole lab: with 200 of them 20 ms for each one more, and none of their networks could
+    go before the last container that was there with them.
+    """
+    answer, telling = os.pipe()
+    waiting, go = os.pipe()
+    pid = _fork(lambda: _detach_networks(telling, waiting), telling, (telling, waiting))
+    os.close(telling)
+    os.close(waiting)
+    try:
+        told = os.read(answer, 4096)
+        if told != enter.STARTED:
+            raise LabError(f"no mounts for containers: {told.decode(errors='replace')}")
+        return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(answer)
+        os.close(go)
+        os.waitpid(pid, 0)
+
+
+def _detach_networks(telling: int, waiting: int) -> NoReturn:
+    namespaces.unshare(CLONE_NEWNS)
+    namespaces.umount(NETNS, namespaces.MNT_DETACH)
+    os.write(telling, enter.STARTED)
+    os.read(waiting, 1)
+    os._exit(0)
 
 
 def _facts(plan: _Plan) -> dict[str, Any]:
@@ -382,11 +415,14 @@ def _close_all_but(keep: Iterable[int]) -> None:
     os.closerange(begin, os.sysconf("SC_OPEN_MAX"))
 
 
-def _be_init(plan: _Plan, telling: int, network: int, logs: int, held: int, procs: list[int], parents: list[tuple[int, str]]) -> NoReturn:
+def _be_init(
+    plan: _Plan, telling: int, mounts: int, network: int, logs: int, held: int, procs: list[int], parents: list[tuple[int, str]]
+) -> NoReturn:
     _call_oneself("vxtool-init", plan.arguments)
     fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     wake = enter.listen((*_HANDED_ON, signal.SIGCHLD))
     namespaces.setns(network, CLONE_NEWNET)
+    namespaces.setns(mounts, CLONE_NEWNS)
     namespaces.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC)
     enter.furnish(plan.wanted.hostname)
     enter.furnish_etc(list(plan.wanted.files.items()))
@@ -401,7 +437,7 @@ def _be_init(plan: _Plan, telling: int, network: int, logs: int, held: int, proc
     if program == 0:
         _be_program(plan, telling, writing, procs)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for fd in (telling, writing, network, *procs):
+    for fd in (telling, writing, mounts, network, *procs):
         os.close(fd)
     enter.let_go_of_standard_streams()
     code = enter.watch(program, wake, None, enter.Log(output, logs, plan.wanted.log.name, stamped=True))

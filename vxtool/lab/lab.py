@@ -26,12 +26,13 @@ from vxtool.lab.namespaces import CLONE_NEWPID, setns, unshare
 from vxtool.lab.registry import Running
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, from_options
 from vxtool.lab.topology import Impairment, Topology, parse_delay, parse_loss, parse_rate
-from vxtool.model import Cluster, Endpoint, Network
+from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, Network
 from vxtool.model.plain import plain, revive
 
 if TYPE_CHECKING:
     from vxtool.lab.places import Place
     from vxtool.lab.sniff import Capture
+    from vxtool.swarm.client import SwarmClient
 
 __all__ = ["Lab"]
 
@@ -61,6 +62,8 @@ class Lab:
         data_path_port: int | None = None,
         mtu: int | None = None,
         encrypted: bool = False,
+        bare: bool = False,
+        swarm: bool = False,
         like_docker: bool = False,
         wire: bool = False,
         mtu_from_underlay: bool = False,
@@ -76,11 +79,13 @@ class Lab:
                 data_path_port=data_path_port,
                 mtu=mtu,
                 encrypted=encrypted,
+                bare=bare or swarm,
                 options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
             )
             if name is None:  # so that several can be at once; ids come of the name before, and are the same each time
                 spec = replace(spec, name=f"{spec.name}-{os.getpid()}-{next(_number)}")
         self.spec = spec
+        self._has_swarm = swarm
         self._running: Running | None = None
         self._leader: subprocess.Popen[bytes] | None = None
         self._word = -1
@@ -113,6 +118,12 @@ class Lab:
             if last_words:
                 raise LabError(f"lab {self.spec.name} died while it was built: {last_words}") from error
             raise
+        if self._has_swarm:
+            try:
+                self.swarm.form([node.name for node in self.spec.topology.nodes], self.spec.cluster.data_path_port or DATA_PATH_PORT)
+            except BaseException:
+                self.close()
+                raise
         return self.running
 
     def keep(self) -> None:
@@ -140,6 +151,11 @@ class Lab:
         if self._running is None:
             raise LabError(f"lab {self.spec.name} is not running: use it in a with block")
         return self._running
+
+    @property
+    def swarm(self) -> SwarmClient:
+        """Its swarm, to be asked: `lab.swarm.view()`, `lab.swarm.init(...)`."""
+        return client.swarm(self.running)
 
     def _died(self) -> bool:
         """Whether the leader has ended, or is about to: its supervisor's end is seen a moment before its own."""

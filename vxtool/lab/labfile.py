@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vxtool.errors import ExpectationError, UsageError
 from vxtool.expect.shapes import At
@@ -25,6 +25,7 @@ from vxtool.lab.topology import (
     Route,
     Topology,
     check,
+    declared,
     link_name,
     parse_delay,
     parse_loss,
@@ -44,7 +45,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     kind: frozenset(keys.split())
     for kind, keys in {
         "lab": "schema name topology nodes routers switches links networks endpoints data_path_port options",
-        "node": "name address gateway routes",
+        "node": "name address gateway routes labels cpus memory generic",
         "router": "name gateway routes",
         "link": "between addresses mtu rate delay loss queue down",
         "network": "name id vni subnet gateway subnets mtu encrypted internal",
@@ -182,12 +183,16 @@ class _Underlay:
         if name in self.machines:
             item.refuse(f"two machines are called {name}")
         routes: list[Route] = []
+        said: dict[str, Any] = {}
         if isinstance(item.value, dict):
+            given = item.value
+            if kind is MachineKind.NODE:
+                said = _saying(item, lambda: declared(**{key: given.get(key) for key in ("labels", "cpus", "memory", "generic")}))
             gateway = item.get("gateway")
             if gateway.value is not None:
                 routes.append(_saying(gateway, lambda: parse_route(f"via {gateway.text()}")))
             routes += [_saying(route, lambda route=route: parse_route(route.name())) for route in item.get("routes").items()]  # type: ignore[misc]
-        self.machines[name] = Machine(name, kind, tuple(routes))
+        self.machines[name] = Machine(name, kind, tuple(routes), **said)
 
     def _link(self, item: At) -> Link:
         """`[vm1, s1]`, or an object with those under `between`."""

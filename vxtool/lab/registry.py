@@ -8,6 +8,7 @@ leader holds the lock in its folder, and the kernel lets go of it when the leade
     cgroups       control groups of the lab, each written down before it is made
     down          somebody wants this lab to end; whoever finds it finishes the job
     api.sock  store.sqlite  log      the supervisor's
+    swarm         its store, agents' records, logs of tasks
 
 /run/vxtool/.lock is held while such a folder is made or removed. When the last lab has gone, /run/vxtool goes too.
 """
@@ -36,7 +37,7 @@ FOLDER = Path("/run/vxtool")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # it is the lab's host name, too
 _STORE = "store.sqlite"
-_FILES = {"lock", "leader", "leader.new", "cgroups", "down", "api.sock", "log", "programs"}
+_FILES = {"lock", "leader", "leader.new", "cgroups", "down", "api.sock", "log", "programs", "swarm"}
 _FILES |= {f"store.sqlite{kind}" for kind in ("", "-wal", "-shm", "-journal")}
 _PATIENCE = 20.0  # seconds a killed leader may take: the kernel first ends every process of the lab
 

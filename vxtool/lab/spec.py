@@ -86,14 +86,20 @@ def from_options(
     data_path_port: int | None = None,
     mtu: int | None = None,
     encrypted: bool = False,
+    bare: bool = False,
     options: Options | None = None,
 ) -> LabSpec:
     """The lab that `vxtool lab up` builds. With nothing said it is the article's: two nodes, the network web, endpoints web.1 to web.6.
 
     `topology`: `two_racks,n=4`, `my.py,NAME`, or a Topology; `nodes` is its parameter n. `networks`: NAME or NAME=SUBNET. `endpoints`: how many in
     each network, named NETWORK.1.. and spread over the nodes in turn; 6 unless told. `mtu` (inner) and `encrypted` are of the networks given as text.
-    A file.yaml says nodes, networks and endpoints by itself. Raises UsageError, one sentence.
+    A file.yaml says nodes, networks and endpoints by itself. `bare`: nodes and underlay alone, for a swarm that makes the rest. Raises UsageError,
+    one sentence.
     """
+    if bare:
+        told = {"networks": networks or None, "endpoints": endpoints, "an MTU": mtu, "encryption": encrypted or None}
+        for what in (what for what, given in told.items() if given is not None):
+            raise UsageError(f"{what} cannot be given to a lab that is bare: `vxtool network create` and `service create` make them")
     if not isinstance(topology, Topology):
         topology = fspath(topology or "one_segment")
     if isinstance(topology, str) and topology.endswith((".yaml", ".yml")):
@@ -102,7 +108,10 @@ def from_options(
         told = {"nodes": nodes, "networks": networks or None, "endpoints": endpoints, "an MTU": mtu, "encryption": encrypted or None}
         for what in (what for what, given in told.items() if given is not None):
             raise UsageError(f"{what} cannot be given beside {topology}, which says it itself")
-        return labfile.read(topology, name=name, data_path_port=data_path_port, options=options)
+        spec = labfile.read(topology, name=name, data_path_port=data_path_port, options=options)
+        if bare and spec.cluster.networks:
+            raise UsageError(f"{topology} has networks of its own, which a swarm would build again: take them out of it")
+        return spec
     if isinstance(topology, Topology):
         if nodes is not None and nodes != len(topology.nodes):
             raise UsageError(f"the topology {topology.name} has {len(topology.nodes)} nodes, not {nodes}")
@@ -110,7 +119,8 @@ def from_options(
         topology = load(_with_nodes(topology, nodes))
         if nodes is not None and nodes != len(topology.nodes):
             raise UsageError(f"the topology {topology.name} has {len(topology.nodes)} nodes with n={nodes}, not {nodes}: its n means something else")
-    wishes = [wish if isinstance(wish, NetworkWish) else network_wish(wish, mtu, encrypted) for wish in networks or ("web",)]
+    given = () if bare else networks or ("web",)
+    wishes = [wish if isinstance(wish, NetworkWish) else network_wish(wish, mtu, encrypted) for wish in given]
     if endpoints is None or isinstance(endpoints, int):
         endpoints = list(spread([wish.name for wish in wishes], topology, 6 if endpoints is None else endpoints))
     return complete(name or "lab", topology, wishes, endpoints, DATA_PATH_PORT if data_path_port is None else data_path_port, options)

@@ -21,14 +21,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vxtool.errors import UsageError, VxtoolError
+from vxtool.errors import LabError, MissingFeature, UsageError, VxtoolError
 from vxtool.lab import impair
 from vxtool.lab.delayer import Delayers
 from vxtool.lab.kernel import Kernel
+from vxtool.lab.manager import Manager
 from vxtool.lab.namespaces import NETNS
 from vxtool.lab.operations import Build, Impair, Operation, State, World, recorded, requested, written
 from vxtool.lab.places import locate
@@ -51,7 +52,7 @@ def main(name: str, folder: str, listener: str) -> None:
     gc.enable()
     server = socket.socket(fileno=int(listener))
     server.set_inheritable(False)
-    hands = Hands(name, Store(Path(folder) / "store.sqlite"))
+    hands = Hands(name, Store(Path(folder) / "store.sqlite"), Manager(Path(folder)))
     hands.adopt()
     threading.Thread(target=_listen, args=(server, hands), name="listen", daemon=True).start()
     hands.work()
@@ -74,9 +75,10 @@ class Question:
 class Hands:
     """Everything that changes the lab, in one thread."""
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, store: Store, manager: Manager) -> None:
         self.name = name
         self.store = store
+        self.manager = manager  # of the lab's swarm, if it has one: with a thread of its own
         self.kernel = Kernel()
         self.world = World(impair.features)
         self.delayers = Delayers()
@@ -100,6 +102,7 @@ class Hands:
         if self.store.entries():  # what was begun may have failed
             self._carry()
             self.state = self.world.state()
+            self.manager.begin(self.world.spec)
             _log(f"took over a lab of {len(entries)} operations")
 
     def work(self) -> None:
@@ -126,7 +129,7 @@ class Hands:
         try:
             question.tell({"answer": self._answer(question)})
         except VxtoolError as error:
-            question.tell({"error": {"kind": type(error).__name__, "text": str(error)}})
+            question.tell({"error": {"kind": _kind(error), "text": str(error)}})
         except Exception as error:
             _log(traceback.format_exc())
             question.tell({"error": {"kind": "LabError", "text": f"{question.do}: {type(error).__name__}: {error}"}})
@@ -137,6 +140,8 @@ class Hands:
         before = self.store.entry(question.key)
         if before is not None:  # asked, done, and the supervisor died before it could say so
             return _told(before.do, before.arguments)
+        if question.do in _OVERLAY and self.manager.active:
+            raise UsageError(f"the overlay of this lab is its swarm's affair: {_OVERLAY[question.do]}")
         operation = requested(self.world, question.do, question.arguments, time.time())
         return self._change(operation, question.key, question.tell)
 
@@ -159,6 +164,8 @@ class Hands:
                 self._carry()  # its devices may have gone and come back
             raise
         self.state = self.world.state()
+        if isinstance(operation, Build):
+            self.manager.begin(self.world.spec)
         return _told(do, arguments)
 
     def _resume(self, entry: Entry) -> None:
@@ -251,14 +258,53 @@ def _attend_line(line: bytes, connection: socket.socket, hands: Hands) -> None:
         do, key, arguments = _parsed(line)
     except UsageError as error:
         return tell({"error": {"kind": "UsageError", "text": str(error)}})
+    if do == "swarm":
+        return tell(_swarm(hands.manager, arguments))
     if do == "state":
-        return tell(_state(hands.state))
+        return tell(_state(_present(hands)))
     if do == "place":
-        return tell(_place(hands.state, str(arguments.get("text", ""))))
+        return tell(_place(_present(hands), str(arguments.get("text", ""))))
     question = Question(do, key, arguments, tell)
     hands.ask(question)
     question.answered.wait()
     return None
+
+
+_OVERLAY = {
+    "network_add": "vxtool network create makes networks",
+    "network_remove": "vxtool network rm removes them",
+    "attach": "vxtool service create and vxtool run attach to them",
+    "detach": "vxtool service rm and vxtool rm end what is attached",
+    "move": "its scheduler places tasks (vxtool node update --availability drain moves them)",
+    "rotate_keys": "its manager rotates keys",
+}
+"""What a swarm does itself, and the words for it there."""
+
+
+def _swarm(manager: Manager, arguments: dict[str, Any]) -> Answer:
+    """What vxtool.swarm.client asks."""
+    do, told = arguments.get("do"), arguments.get("arguments", {})
+    try:
+        if not isinstance(do, str) or not isinstance(told, dict):
+            raise UsageError("a swarm is asked with a word and its arguments")
+        return {"answer": manager.ask(do, told)}
+    except VxtoolError as error:
+        return {"error": {"kind": _kind(error), "text": str(error)}}
+    except Exception as error:
+        _log(traceback.format_exc())
+        return {"error": {"kind": "LabError", "text": f"{do}: {type(error).__name__}: {error}"}}
+
+
+def _kind(error: VxtoolError) -> str:
+    """The kind by which the client knows it: its own, or that of which it is one."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind in (UsageError, LabError, MissingFeature, VxtoolError))
+
+
+def _present(hands: Hands) -> State | None:
+    """What the lab is right now; in a swarm the endpoints are the swarm's."""
+    state = hands.state
+    swarm = hands.manager.cluster() if state is not None else None
+    return state if state is None or swarm is None else replace(state, cluster=swarm)
 
 
 def _state(state: State | None) -> Answer:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
 
 from vxtool.errors import UsageError
 from vxtool.model import Mac
@@ -28,6 +29,7 @@ __all__ = [
     "Route",
     "Topology",
     "check",
+    "declared",
     "link_name",
     "parse_delay",
     "parse_loss",
@@ -64,6 +66,10 @@ class Machine:
     name: str
     kind: MachineKind
     routes: tuple[Route, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)  # its engine's, as `engine.labels.K` in a constraint
+    cpus: float | None = None  # what it says it has, for the scheduler; None: what the machine under the lab has
+    memory: int | None = None  # bytes
+    generic: Mapping[str, int] = field(default_factory=dict, hash=False)  # other things that can be reserved: kind -> how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,31 @@ _DEVICE_NAME_LIMIT = 15  # IFNAMSIZ less the final zero
 _PORTS_LIMIT = 1023  # BR_MAX_PORTS
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NO_DEVICES = frozenset({"lo", "all", "default"})  # the kernel's own: a loopback, and two folders of /proc/sys/net/ipv4/conf
+
+
+def declared(labels: Any = None, cpus: Any = None, memory: Any = None, generic: Any = None) -> dict[str, Any]:
+    """What a machine says it has, as arguments of Machine: `cpus` 2 or 0.5, `memory` bytes or '4GiB', `labels` texts by name, `generic` numbers by
+    kind. None: it says nothing."""
+    from vxtool.swarm import parsing
+
+    said: dict[str, Any] = {}
+    if labels is not None:
+        if not isinstance(labels, dict):
+            raise UsageError(f"labels {labels!r}: texts by name are wanted, like zone: a")
+        said["labels"] = {str(name): str(value) for name, value in labels.items()}
+    if cpus is not None:
+        said["cpus"] = parsing.cpus(str(cpus)) / 1e9
+        if not said["cpus"] > 0:
+            raise UsageError(f"cpus {cpus!r}: a number of processors above 0 is wanted")
+    if memory is not None:
+        said["memory"] = parsing.memory(str(memory))
+        if not said["memory"] > 0:
+            raise UsageError(f"memory {memory!r}: a number of bytes above 0, or a text like 4GiB, is wanted")
+    if generic is not None:
+        if not isinstance(generic, dict) or not all(isinstance(number, int) and number >= 0 for number in generic.values()):
+            raise UsageError(f"generic {generic!r}: whole numbers by kind are wanted, like gpu: 2")
+        said["generic"] = {str(kind): number for kind, number in generic.items()}
+    return said
 
 
 def check(topology: Topology, where: str) -> Topology:

@@ -22,6 +22,7 @@ from vxtool.lab.topology import (
     Route,
     Topology,
     check,
+    declared,
     link_name,
     parse_delay,
     parse_loss,
@@ -143,7 +144,8 @@ def from_topo(topo: Any, name: str) -> Topology:
     """The Topology of a Mininet `Topo`: what `mn` would build, and what it knows no word for.
 
     Hosts are nodes of the swarm, unless `router=True` is among their parameters or their class is called a router (as in Mininet's examples); `ip`,
-    `defaultRoute`, `mac` mean what they mean to Mininet, `routes` is a list of texts like `10.1.0.0/16 via 10.0.0.1`. Links take TCLink's `bw`
+    `defaultRoute`, `mac` mean what they mean to Mininet, `routes` is a list of texts like `10.1.0.0/16 via 10.0.0.1`; `cpus=2`, `memory='4GiB'`,
+    `labels={'zone': 'a'}`, `generic={'gpu': 2}` are what a node says it has, for a swarm's scheduler. Links take TCLink's `bw`
     (Mbit/s), `delay` ('20ms'), `loss` (percent), `max_queue_size` (frames), and `mtu`. Devices are called eth0.. by their port, unless
     `intfName1`, `intfName2` say otherwise. Where no host has an address, and all are on one segment, they get the article's. UsageError for the rest.
     """
@@ -168,7 +170,15 @@ class _Reading:
                 self.first_port[machine] = min(port, self.first_port.get(machine, port))
 
     def machines(self) -> tuple[Machine, ...]:
-        return tuple(Machine(name, self._kind(name), self._routes(name)) for name in self.info)
+        return tuple(self._machine(name) for name in self.info)
+
+    def _machine(self, name: str) -> Machine:
+        info = self.info[name]
+        try:
+            said = declared(**{key: info.get(key) for key in ("labels", "cpus", "memory", "generic")})
+        except UsageError as error:
+            raise UsageError(f"{self.where}: {name}: {error}") from error
+        return Machine(name, self._kind(name), self._routes(name), **said)
 
     def links(self) -> tuple[Link, ...]:
         """Ordered by machine and port; of a link between a switch and another machine, the other is `a`: so a node's first link is its eth0's."""

@@ -25,6 +25,7 @@ class LabVerbs(Verbs):
         "attach": Verb("vxtool.cli.lab.attach", "Add an endpoint to a running lab."),
         "detach": Verb("vxtool.cli.lab.detach", "Remove an endpoint."),
         "move": Verb("vxtool.cli.lab.move", "Move an endpoint to another node; it keeps its addresses."),
+        "agent": Verb("vxtool.cli.lab.agent", "Kill or start the agent of a swarm's node, to see what the others do."),
         "impair": Verb("vxtool.cli.lab.impair", "Make a link slow, late, lossy or dead, for a while or until cleared."),
         "graph": Verb("vxtool.cli.lab.graph", "Draw a lab: text, Mermaid, Graphviz or SVG."),
         "dump": Verb("vxtool.cli.lab.dump", "Write the kernel state of every namespace into one archive."),

@@ -30,6 +30,8 @@ _SHOWN = 12  # rows of each list: a lab of a thousand endpoints does not need a 
 @click.option("--encrypted", is_flag=True, help="Encrypt the networks (ESP); needs a kernel that has it.")
 @click.option("--like-docker", is_flag=True, help="Make each VXLAN device at the node and move it, as Docker does: the same end, 18 ms a device.")
 @click.option("--wire", is_flag=True, help="No segmentation and checksum offload on the lab's links: frames look as on a real wire.")
+@click.option("--bare", is_flag=True, help="Nodes and underlay alone: `vxtool swarm init` and `join` make a swarm of them.")
+@click.option("--swarm", is_flag=True, help="A swarm of all nodes, the first one its manager; no endpoints but those of services.")
 @click.option("--dry-run", is_flag=True, help="Print the ip, bridge, tc and nft commands that would make it; needs no root.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the lab's name and nothing else.")
 def command(
@@ -44,6 +46,8 @@ def command(
     encrypted: bool,
     like_docker: bool,
     wire: bool,
+    bare: bool,
+    swarm: bool,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -58,6 +62,7 @@ def command(
       vxtool lab up --nodes 4 --network web --network db=10.9.0.0/24
       vxtool lab up two_racks,n=4 --name racks
       vxtool lab up my-lab.yaml
+      vxtool lab up --swarm --nodes 3
       vxtool lab up --dry-run | less
 
     When a lab of that name runs already and is what is asked for, this says so and does nothing. When a step fails, everything is undone.
@@ -74,6 +79,7 @@ def command(
         data_path_port=data_path_port,
         mtu=mtu,
         encrypted=encrypted,
+        bare=bare or swarm,
         options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
     )
     if dry_run:
@@ -86,16 +92,17 @@ def command(
     standing = next((lab for lab in running() if lab.name == spec.name), None)
     if standing is not None:
         _check_same(spec, standing)
+        _check_swarm(swarm, standing)
     else:
-        _build(spec)
+        _build(spec, swarm)
     if quiet:
         click.echo(spec.name)
         return
     click.echo(f"{spec.name} is up" + (" already" if standing else f" ({time.monotonic() - begun:.1f} s)") + "\n")
-    click.echo(f"{_summary(spec)}\n{_next(spec, alone=len(running()) == 1)}", nl=False)
+    click.echo(f"{_summary(spec)}\n{_next(spec, swarm, alone=len(running()) == 1)}", nl=False)
 
 
-def _build(spec: LabSpec) -> None:
+def _build(spec: LabSpec, swarm: bool) -> None:
     from vxtool.lab.lab import Lab
 
     terminal = sys.stderr.isatty()
@@ -104,7 +111,7 @@ def _build(spec: LabSpec) -> None:
     def progress(done: int, steps: int) -> None:
         click.echo(f"{wipe}building lab {spec.name}: {done:,} of {steps:,} steps", err=True, nl=False)
 
-    lab = Lab(spec=spec)
+    lab = Lab(spec=spec, swarm=swarm)
     try:
         if terminal:
             click.echo(f"building lab {spec.name}", err=True, nl=False)
@@ -131,6 +138,17 @@ def _check_same(spec: LabSpec, standing: Running) -> None:
         f"a lab called {spec.name} is running, and is another one (its {', '.join(differing)} differ): "
         f"vxtool lab down {spec.name} ends it, --name gives this one another name"
     )
+
+
+def _check_swarm(swarm: bool, standing: Running) -> None:
+    """UsageError when the lab has no swarm and one is asked for: joining nodes is not what `up` does to a lab that runs."""
+    from vxtool.errors import UsageError
+    from vxtool.lab import client
+
+    if swarm and not all(client.swarm(standing).members().values()):
+        raise UsageError(
+            f"a lab called {standing.name} is running, and not all of its nodes are in a swarm: vxtool swarm init and join make one of them"
+        )
 
 
 def _commands(spec: LabSpec) -> list[str]:
@@ -179,10 +197,18 @@ def _summary(spec: LabSpec) -> str:
     return "\n".join(parts)
 
 
-def _next(spec: LabSpec, *, alone: bool) -> str:
+def _next(spec: LabSpec, swarm: bool, *, alone: bool) -> str:
     """Three commands to go on with, true for this lab. `alone`: there is no other, and it needs not be named."""
     chosen, name = ("", "") if alone else (f" --lab {spec.name}", f" {spec.name}")
     endpoints, nodes = spec.cluster.endpoints, spec.cluster.nodes
+    if swarm:
+        return (
+            f"Next:\n  vxtool network create{chosen} -d overlay web\n"
+            f"  vxtool service create{chosen} --name web --network web --replicas 6 --publish 80:80 httpd\n  vxtool lab down{name}\n"
+        )
+    if not endpoints:
+        joining = f"  vxtool swarm join{chosen} --all\n" if len(nodes) > 1 else ""
+        return f"Next:\n  vxtool swarm init{chosen}\n{joining}  vxtool lab down{name}\n"
     near = endpoints[0] if endpoints else None
     far = next((other for other in endpoints if near and other.network == near.network and other.node != near.node), None)
     if near is not None and far is not None:

@@ -1,0 +1,386 @@
+"""The agent of a node: a process that lives in the node's namespace, speaks with the manager over the underlay and does what it is told.
+
+Knows its loop, its session and how to begin after an agent that was killed; tasks are the worker's affair, links the data plane's, the other nodes
+gossip's. Everything it knows of the swarm came over its sockets: a cut link or a silent manager is for it what it is for a real one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vxtool import __version__
+from vxtool.errors import LabError
+from vxtool.lab import agents, containers, namespaces
+from vxtool.lab.dataplane import DataPlane, Made
+from vxtool.lab.gossiping import Gossiping
+from vxtool.lab.kernel import Kernel
+from vxtool.lab.spec import Options
+from vxtool.lab.topology import Topology
+from vxtool.lab.worker import Place, Worker
+from vxtool.model import NodeState, TaskState
+from vxtool.model.plain import plain, revive
+from vxtool.swarm.gossip import Gossip
+from vxtool.swarm.objects import Network, Node, Platform, Resources, Task, TaskNetwork
+from vxtool.swarm.sessions import Lines, line
+from vxtool.swarm.timers import Timers
+
+__all__ = ["Agent"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 8.0  # seconds until a session is tried again (swarmkit agent/session.go)
+CONNECT_PATIENCE = 5.0
+EARLY = 0.5  # heartbeats come up to so many seconds early, so that those of many nodes do not come at once
+FAREWELL = 2.0  # seconds in which a node that leaves says so
+_PIECE = 1 << 16
+
+_PLUGINS = (
+    ("Log", "json-file"),
+    ("Network", "bridge"),
+    ("Network", "host"),
+    ("Network", "null"),
+    ("Network", "overlay"),
+    ("Volume", "local"),
+)
+"""What the scheduler may look for on a node: what a lab has of what an engine has."""
+
+
+class Agent:
+    """Made in the process that becomes the agent; `run` returns when the node has left the swarm."""
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self.name: str = plan["name"]
+        self._folder = Path(plan["folder"])
+        self._record = self._folder / "agents" / self.name
+        lock = agents.lock(self._record.with_name(f"{self.name}.lock"))
+        if lock is None:
+            raise LabError(f"an agent of {self.name} runs already")
+        self._lock = lock  # as long as this process lives
+        self._address: str = plan["address"]
+        self._topology = revive(Topology, plan["topology"])
+        self._options = revive(Options, plan["options"])
+        self._manager: tuple[str, int] = plan["manager"], plan["port"]
+        # How to join, for a node that has not yet; then it is known by its id and secret.
+        self._join: dict[str, Any] | None = None
+        if "token" in plan:
+            self._join = {"token": plan["token"], "name": self.name, "address": self._address, "availability": plan["availability"]}
+        known = agents.read(self._record)
+        self._id: str = plan.get("id") or known.get("id", "")
+        self._secret: str = plan.get("secret") or known.get("secret", "")
+        self._write()
+        namespaces.setns(os.open(namespaces.NETNS / self.name, os.O_RDONLY | os.O_CLOEXEC))
+        self._made = Made(self._record.with_name(f"{self.name}.made"), self.name)
+        self._clear()
+        self._random = random.Random()
+        self._timers = Timers(time.monotonic())
+        self._selector = selectors.DefaultSelector()
+        self._plane: DataPlane | None = None
+        self._worker: Worker | None = None
+        self._gossip: Gossip | None = None
+        self._gossiping: Gossiping | None = None
+        self._reports: list[list[Any]] = []
+        self._session: _Session | None = None
+        self._pause = 0.0
+        self._leaving = False
+        self._left = False
+        self._woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGTERM, lambda *_: self._leave())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._selector.register(self._woken, selectors.EVENT_READ, lambda _: os.read(self._woken, 4096))
+
+    # -- the loop --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._connect()
+        more = False
+        while not self._left:
+            due = [at for at in (self._timers.next_due(), *self._gossip_due()) if at is not None]
+            timeout = 0.0 if more else max(0.0, min(due) - time.monotonic()) if due else None
+            for key, events in self._selector.select(timeout):
+                if key.fileobj in self._selector.get_map():  # an earlier one may have closed it
+                    self._guarded(lambda key=key, events=events: key.data(events))  # type: ignore[misc]
+            while self._timers.ring(time.monotonic()):
+                pass
+            more = self._worker is not None and self._worker.work()
+            if self._gossip is not None and self._gossiping is not None and self._plane is not None:
+                if self._gossip.next_due() <= time.monotonic():
+                    self._gossip.tick(time.monotonic())
+                self._plane.hear(self._gossip.events())
+                self._gossiping.go_on()
+            self._flush()
+            if self._leaving:
+                self._part()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """One event; what goes wrong in it is written down, and the others go on."""
+        try:
+            work()
+        except Exception:
+            self._log(traceback.format_exc())
+
+    def _gossip_due(self) -> list[float | None]:
+        if self._gossip is None or self._gossiping is None:
+            return []
+        return [self._gossip.next_due(), self._gossiping.next_due()]
+
+    def _watch(self, descriptor: int, call: Callable[[], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, lambda _: call())
+
+    def _forget(self, descriptor: int) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(descriptor)
+
+    # -- before and after ------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        host, port = self._manager
+        facts = {"pid": os.getpid(), "id": self._id, "secret": self._secret, "manager": host, "port": port}
+        agents.write(self._record, facts)
+
+    def _clear(self) -> None:
+        """What an agent before this one has left: its containers are ended, then what it made is taken away. A Docker engine that is started again
+        without live-restore, which a swarm cannot have, ends its containers, too."""
+        ended = containers.end_recorded(self._folder.parent, self.name)
+        left = Made.left(self._record.with_name(f"{self.name}.made"))
+        if left:
+            Kernel().undo(left)
+        if ended or left:
+            self._log(f"ended {len(ended)} containers and took away {len(left)} things that a former agent had made")
+        self._made.begin()
+
+    def _leave(self) -> None:
+        """SIGTERM: the node leaves the swarm."""
+        self._leaving = True
+        if self._worker is not None:
+            self._worker.stop_all()
+
+    def _part(self) -> None:
+        """When the last container has ended: says good-bye, and takes away what it made for all of them."""
+        if self._worker is not None and not self._worker.idle:
+            return
+        if self._session is not None:
+            self._session.say({"bye": True})
+            self._session.flush()
+        if self._plane is not None:
+            self._plane.balance([])
+        if self._gossip is not None and self._gossiping is not None:
+            self._gossip.farewell()
+            self._gossiping.go_on()
+            self._gossiping.close()
+        Kernel().undo(self._made.standing())
+        self._made.begin()
+        self._left = True
+
+    # -- the session -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self._leaving:
+            return
+        self._session = _Session(self._manager, self._selector, self._heard, self._lost, self._opened)
+        session = self._session
+        self._timers.after(CONNECT_PATIENCE, lambda: None if session.open or session is not self._session else self._lost(session, "no answer"))
+
+    def _opened(self, session: _Session) -> None:
+        """The manager can be reached: first joins, if it has to, then begins."""
+        if self._id:
+            session.say({"open": {"node": self._id, "secret": self._secret, "described": plain(self._described())}})
+        else:
+            assert self._join is not None
+            session.say({"join": self._join})
+        session.flush()
+
+    def _lost(self, session: _Session, why: str) -> None:
+        if session is not self._session:
+            return
+        session.close()
+        self._session = None
+        wait = self._random.uniform(0.0, self._pause)
+        self._pause = min(FIRST_PAUSE + 2 * self._pause, LONGEST_PAUSE)
+        self._log(f"no session with the manager: {why}; again in {wait:.1f} s")
+        self._timers.after(wait, self._connect)
+
+    def _heard(self, session: _Session, message: dict[str, Any]) -> None:
+        (word, told), *_ = message.items()
+        if word == "joined":
+            self._id, self._secret, self._join = told["node"], told["secret"], None
+            self._write()
+            self._opened(session)
+        elif word == "session":
+            self._begin(session, told)
+        elif word == "beat":
+            session.answered = time.monotonic()
+        elif word == "told":
+            self._told(told)
+        elif word == "refused":
+            self._lost(session, str(told))
+
+    def _begin(self, session: _Session, told: Mapping[str, Any]) -> None:
+        self._pause = 0.0
+        if self._gossip is None:
+            self._gossip = Gossip(self._id, self._address, time.monotonic(), self._random, incarnation=int(time.time() * 1000))
+            self._gossiping = Gossiping(self._gossip, self._address, self._selector, time.monotonic)
+            self._plane = DataPlane(self.name, self._topology, self._options, self._made, self._gossip, told["port"], told["keys"])
+            place = Place(self._folder.parent, Node(self._id, self.name), self._folder / "logs", _resolv())
+            self._worker = Worker(place, self._plane, self._timers, self._report, self._watch, self._forget)
+            if self._manager[0] != self._address:
+                self._gossip.meet([self._manager[0]])
+        assert self._worker is not None
+        session.answered = time.monotonic()
+        self._worker.known(dict.fromkeys(told["tasks"]))
+        self._beat(session, told["heartbeat"])
+
+    def _beat(self, session: _Session, period: float) -> None:
+        """Every period, a little early; three without an answer, and the session is no more."""
+        if session is not self._session:
+            return None
+        if time.monotonic() - session.answered > 3 * period + EARLY:
+            return self._lost(session, f"three heartbeats without an answer ({3 * period:g} s)")
+        session.say({"beat": True})
+        session.flush()
+        pause = max(period / 2, period - self._random.uniform(0, EARLY))
+        self._timers.after(pause, lambda: self._beat(session, period))
+        return None
+
+    def _told(self, told: Mapping[str, Any]) -> None:
+        assert self._plane is not None
+        assert self._worker is not None
+        self._plane.learn([revive(Network, one) for one in told.get("networks", ())])
+        for one in told.get("tasks", ()):
+            self._worker.assign(revive(Task, one["task"]), one["service"])
+        for id in told.get("gone", ()):
+            self._worker.gone(id)
+        if "attachments" in told:
+            self._plane.balance([revive(TaskNetwork, one) for one in told["attachments"]])
+
+    def _report(self, task: str, state: TaskState, message: str, error: str) -> None:
+        self._reports.append([task, int(state), message, error])
+
+    def _flush(self) -> None:
+        session = self._session
+        if session is not None and session.begun and self._reports:
+            session.say({"report": self._reports})
+            self._reports = []
+            session.flush()
+
+    def _described(self) -> Node:
+        """What this node is, as `node inspect` shows it."""
+        system = os.uname()
+        machine = next(one for one in self._topology.nodes if one.name == self.name)
+        cpus, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Node(
+            self._id,
+            self.name,
+            self._address,
+            state=NodeState.READY,
+            engine_labels=machine.labels,
+            platform=Platform("linux", system.machine),
+            resources=Resources(round((machine.cpus or cpus) * 1e9), machine.memory or memory, machine.generic),
+            plugins=_PLUGINS,
+            engine_version=__version__,
+        )
+
+    def _log(self, text: str) -> None:
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), f"agent of {self.name}:", text.rstrip(), file=sys.stderr, flush=True)
+
+
+def _resolv() -> str:
+    try:
+        return Path("/etc/resolv.conf").read_text()
+    except OSError:
+        return ""
+
+
+class _Session:
+    """A connection to the manager, from the first packet on."""
+
+    def __init__(
+        self,
+        manager: tuple[str, int],
+        selector: selectors.BaseSelector,
+        heard: Callable[[_Session, dict[str, Any]], None],
+        lost: Callable[[_Session, str], None],
+        opened: Callable[[_Session], None],
+    ) -> None:
+        self.open = False  # connected
+        self.begun = False  # the manager has answered with a session
+        self.answered = time.monotonic()
+        self._selector = selector
+        self._heard = heard
+        self._lost = lost
+        self._opened = opened
+        self._lines = Lines()
+        self._unsent = bytearray()
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._events = selectors.EVENT_WRITE
+        with suppress(BlockingIOError):
+            try:
+                self._socket.connect(manager)
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    self._trouble = error
+        selector.register(self._socket, self._events, self._ready)
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        self._unsent += line(message)
+
+    def flush(self) -> None:
+        if not self.open or self._socket.fileno() < 0:
+            return None
+        try:
+            while self._unsent:
+                sent = self._socket.send(memoryview(self._unsent)[:_PIECE])
+                del self._unsent[:sent]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            return self._lost(self, error.strerror or str(error))
+        self._want(selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0))
+        return None
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._selector.unregister(self._socket)
+            self._socket.close()
+
+    def _want(self, events: int) -> None:
+        if events != self._events and self._socket.fileno() >= 0:
+            self._events = events
+            self._selector.modify(self._socket, events, self._ready)
+
+    def _ready(self, events: int) -> None:
+        if not self.open:
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                return self._lost(self, os.strerror(number))
+            self.open = True
+            self._opened(self)
+            return None
+        if events & selectors.EVENT_READ:
+            try:
+                piece = self._socket.recv(_PIECE)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                return self._lost(self, error.strerror or str(error))
+            if not piece:
+                return self._lost(self, "it has hung up")
+            for message in self._lines.feed(piece):
+                if "session" in message:
+                    self.begun = True
+                self._heard(self, message)
+        if events & selectors.EVENT_WRITE:
+            self.flush()
+        return None
