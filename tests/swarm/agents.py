@@ -38,6 +38,9 @@ class SimulatedAgents:
         self.connected.add(node)
         self._held[node] = {task.id: task for task in tasks}
         self._beats[node] = self.swarm.now
+        # As real ones do: what was said last may have been lost.
+        known = [Report(task.id, state, state.name.lower()) for task in tasks if (state := self._states.get(task.id)) is not None]
+        self.swarm.tell(self.swarm.dispatcher.report, node, known)
 
     def cut(self, node: str) -> None:
         """The node is silent from now on; its tasks go on as they are."""

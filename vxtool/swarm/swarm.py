@@ -125,11 +125,16 @@ class Swarm:
     def tell(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Does something of `control` or `dispatcher` and all that follows from it at this moment: `tell(swarm.control.remove_service, "web")`.
 
-        Raises what the store could not be written for, once that is so, until `advance` finds that it can again.
+        A store that cannot be written raises LabError: the call has not happened, nor will another until `advance` finds that it can be written
+        again. Agents then have to open new sessions, and to report again what they may have said in vain.
         """
         if self.trouble is not None:
             raise self.trouble
-        answer = call(*arguments, **named)
+        try:
+            answer = call(*arguments, **named)
+        except LabError as trouble:
+            self.trouble = trouble
+            raise
         self._carry_on()
         return answer
 
