@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from vxtool.errors import UsageError
@@ -433,6 +434,10 @@ def _without_address(at: At, text: str) -> str:
     address, there, published = address.rpartition(":")
     if not there or "=" in text:
         return text
+    try:
+        ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        at.refuse(f"is wrong: invalid IP address: {address[:60]}")
     at.context.told.remarks.append(f"ignoring IP-address ({text}) service will listen on '0.0.0.0'")
     return f"{published}:{rest}" if published else rest
 

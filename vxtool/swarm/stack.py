@@ -248,31 +248,27 @@ def _update(config: Mapping[str, Any] | None) -> UpdateConfig:
 
 
 def stacks(view: View) -> list[tuple[str, int]]:
-    """(name, how many services), sorted as Docker sorts: web2 before web10."""
+    """(name, how many services)."""
     counts: dict[str, int] = {}
     for service in view.services.values():
         if name := service.spec.labels.get(NAMESPACE):
             counts[name] = counts.get(name, 0) + 1
-    return sorted(counts.items(), key=lambda item: _natural(item[0]))
+    return sorted(counts.items())
 
 
 def services_of(view: View, name: str) -> list[Service]:
     there = [service for service in view.services.values() if service.spec.labels.get(NAMESPACE) == name]
-    return sorted(there, key=lambda service: _natural(service.spec.name))
+    return sorted(there, key=lambda service: service.spec.name)
 
 
 def networks_of(view: View, name: str) -> list[Network]:
     there = [network for network in view.networks.values() if network.spec.labels.get(NAMESPACE) == name]
-    return sorted(there, key=lambda network: _natural(network.spec.name))
+    return sorted(there, key=lambda network: network.spec.name)
 
 
 def tasks_of(view: View, name: str) -> list[Task]:
     """Also those of a service that is gone, as long as they are known."""
     return [task for task in view.tasks.values() if task.service and task.spec.labels.get(NAMESPACE) == name]
-
-
-def _natural(text: str) -> tuple[tuple[bool, int, str], ...]:
-    return tuple((piece.isdecimal(), int(piece[:18]) if piece.isdecimal() else 0, piece) for piece in re.split(r"(\d+)", text) if piece)
 
 
 # --------------------------------------------------------------------------------------------------------------------
