@@ -11,7 +11,6 @@ import random
 import selectors
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from vxtool.lab import agents, containers, namespaces
 from vxtool.lab.dataplane import DataPlane, Made
 from vxtool.lab.gossiping import Gossiping
 from vxtool.lab.kernel import Kernel
+from vxtool.lab.saying import say
 from vxtool.lab.spec import Options
 from vxtool.lab.topology import Topology
 from vxtool.lab.worker import Place, Worker
@@ -40,7 +40,7 @@ __all__ = ["Agent"]
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 8.0  # seconds until a session is tried again (swarmkit agent/session.go)
 CONNECT_PATIENCE = 5.0
 EARLY = 0.5  # heartbeats come up to so many seconds early, so that those of many nodes do not come at once
-FAREWELL = 2.0  # seconds in which a node that leaves says so
+AGAIN = 1.0  # seconds until what the kernel has refused is tried again
 _PIECE = 1 << 16
 
 _PLUGINS = (
@@ -88,6 +88,7 @@ class Agent:
         self._gossip: Gossip | None = None
         self._gossiping: Gossiping | None = None
         self._reports: list[list[Any]] = []
+        self._attachments: list[TaskNetwork] = []
         self._session: _Session | None = None
         self._pause = 0.0
         self._leaving = False
@@ -261,7 +262,14 @@ class Agent:
         for id in told.get("gone", ()):
             self._worker.gone(id)
         if "attachments" in told:
-            self._plane.balance([revive(TaskNetwork, one) for one in told["attachments"]])
+            self._balance([revive(TaskNetwork, one) for one in told["attachments"]])
+
+    def _balance(self, attachments: list[TaskNetwork]) -> None:
+        """Until the kernel has taken them, or others are wanted."""
+        assert self._plane is not None
+        self._attachments = attachments
+        if not self._plane.balance(attachments):
+            self._timers.after(AGAIN, lambda: self._balance(attachments) if attachments is self._attachments else None)
 
     def _report(self, task: str, state: TaskState, message: str, error: str) -> None:
         self._reports.append([task, int(state), message, error])
@@ -291,7 +299,7 @@ class Agent:
         )
 
     def _log(self, text: str) -> None:
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), f"agent of {self.name}:", text.rstrip(), file=sys.stderr, flush=True)
+        say(f"agent of {self.name}", text)
 
 
 def _resolv() -> str:

@@ -7,9 +7,7 @@ stands. Decides nothing: who is attached where is the worker's affair, who is to
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -21,8 +19,9 @@ from vxtool.lab.driver import Peer
 from vxtool.lab.encryption import Key, Keyring
 from vxtool.lab.kernel import Kernel
 from vxtool.lab.overlay import Plan
+from vxtool.lab.saying import say
 from vxtool.lab.spec import Options
-from vxtool.lab.steps import AddNamespace, Step
+from vxtool.lab.steps import AddNamespace, AddVxlan, Step
 from vxtool.lab.topology import Topology
 from vxtool.model import Endpoint, EndpointKind, Mac, overlay_mac
 from vxtool.model.plain import plain, revive
@@ -102,8 +101,8 @@ class Made:
         return list(self._standing)
 
     def _counts(self, step: Step) -> bool:
-        if isinstance(step, AddNamespace):
-            return True
+        if isinstance(step, AddNamespace) or (isinstance(step, AddVxlan) and step.underlay == self._node):
+            return True  # until a VXLAN device has gone, its node cannot have another of that VNI
         return step.namespace == self._node and step.inverse() is not None and not isinstance(step, _TAKING_AWAY)
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -160,15 +159,17 @@ class DataPlane:
     def learn(self, networks: Sequence[Network]) -> None:
         self._networks.update((one.id, one) for one in networks)
 
-    def balance(self, attachments: Sequence[TaskNetwork]) -> None:
-        """The load balancers that the node is to have; others go. What the kernel refuses is said, and tried again at the next change."""
+    def balance(self, attachments: Sequence[TaskNetwork]) -> bool:
+        """The load balancers that the node is to have; others go. False when the kernel refuses one: it is to be tried again."""
         wanted = {one.network: one for one in attachments if one.network in self._networks}
+        done = True
         for id, had in list(self._balancers.items()):
             if wanted.get(id) != had:
-                self._attempt(lambda id=id: self._drop_balancer(id))  # type: ignore[misc]
+                done &= self._attempt(lambda id=id: self._drop_balancer(id))  # type: ignore[misc]
         for id, one in wanted.items():
             if id not in self._balancers:
-                self._attempt(lambda one=one: self._add_balancer(one))  # type: ignore[misc]
+                done &= self._attempt(lambda one=one: self._add_balancer(one))  # type: ignore[misc]
+        return done
 
     def _add_balancer(self, one: TaskNetwork) -> None:
         known = self._network(one.network)
@@ -322,7 +323,7 @@ class DataPlane:
                 try:
                     steps += self._heard(event)
                 except (VxtoolError, KeyError, ValueError) as error:
-                    _log(f"agent of {self._node}: what {event.record.owner} says of {event.record.key} makes no sense: {error}")
+                    self._say(f"what {event.record.owner} says of {event.record.key} makes no sense: {error}")
         steps += self._plan.protect_heard()
         try:
             self._perform(steps)
@@ -367,16 +368,18 @@ class DataPlane:
             raise
         self._made.performed(steps)
 
-    def _attempt(self, work: Any) -> None:
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Whether it could be done; else why not is in the log."""
         try:
             work()
         except VxtoolError as error:
-            _log(f"agent of {self._node}: {error}")
+            self._say(str(error))
+            return False
+        return True
+
+    def _say(self, text: str) -> None:
+        say(f"agent of {self._node}", text)
 
 
 def _keyring(keys: Any) -> Keyring:
     return revive(Keyring, keys) if keys else Keyring(*(Key(0, bytes(16)) for _ in range(3)))
-
-
-def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text.rstrip(), file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ import time
 
 from vxtool.errors import VxtoolError
 from vxtool.lab import namespaces
+from vxtool.lab.saying import say
 
 __all__ = ["GO", "KEEP", "main"]
 
@@ -47,10 +48,10 @@ def main(name: str, folder: str, *descriptors: str) -> None:
     try:
         _settle(name)
     except VxtoolError as error:
-        _log(str(error))
+        say("leader", str(error))
         return
     except OSError as error:
-        _log(f"the namespaces of the lab cannot be made: {error}")
+        say("leader", f"the namespaces of the lab cannot be made: {error}")
         return
     _hold(Supervisor([sys.executable, *COMMAND, name, folder, str(listener)], listener), word, starter)
 
@@ -132,11 +133,11 @@ class Supervisor:
         if self._deaths > _CHANCES:
             # Whoever asks is refused from now on, instead of waiting. What runs in the lab goes on.
             os.close(self._listener)
-            _log(f"the supervisor has died {self._deaths} times in a row; it is not started again, the lab runs on without it")
+            say("leader", f"the supervisor has died {self._deaths} times in a row; it is not started again, the lab runs on without it")
             return
         delay = min(_FIRST_DELAY * 2 ** (self._deaths - 1), _LONGEST_DELAY)
         self._due = time.monotonic() + delay
-        _log(f"the supervisor has died after {lived:.1f} s; it is started again in {delay:.2f} s")
+        say("leader", f"the supervisor has died after {lived:.1f} s; it is started again in {delay:.2f} s")
 
     def delay_ms(self) -> float | None:
         return None if self._due is None else max(0.0, (self._due - time.monotonic()) * 1000)
@@ -144,10 +145,6 @@ class Supervisor:
     def start_if_due(self) -> None:
         if self._due is not None and time.monotonic() >= self._due:
             self.start()
-
-
-def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), "leader:", text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

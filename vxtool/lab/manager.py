@@ -13,7 +13,6 @@ import selectors
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -27,6 +26,7 @@ from vxtool.errors import LabError, UsageError, VxtoolError
 from vxtool.lab import names, namespaces
 from vxtool.lab.agents import Agents
 from vxtool.lab.encryption import Key, Keyring
+from vxtool.lab.saying import say
 from vxtool.lab.spec import LabSpec
 from vxtool.model import Availability, Cluster, NodeState, Role, TaskState
 from vxtool.model import Node as ClusterNode
@@ -253,7 +253,7 @@ class Manager:
                     self._tell_watchers(self._running.swarm.store.version)
             except Exception:
                 # One message or one moment is lost, not the swarm: what was written down is still true.
-                _log(traceback.format_exc())
+                say("manager", traceback.format_exc())
 
     def _wake(self, _: int) -> None:
         os.read(self._woken, 4096)
@@ -312,9 +312,9 @@ class Manager:
                 return
             self._running = running = _Running(self, journal)
             running.listen(self._selector)
-            _log(f"took over a swarm of {len(running.swarm.store.nodes)} nodes and {len(running.swarm.store.tasks)} tasks")
+            say("manager", f"took over a swarm of {len(running.swarm.store.nodes)} nodes and {len(running.swarm.store.tasks)} tasks")
         except VxtoolError as error:
-            _log(f"the swarm cannot be taken over: {error}")
+            say("manager", f"the swarm cannot be taken over: {error}")
 
     def _close(self) -> None:
         """Nothing of the swarm stays but agents of nodes that have not left it."""
@@ -485,7 +485,7 @@ class _Running:
             session.flush()
             self._drop(session)
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # not an agent of ours
-            _log(f"a session with {session.peer} is ended: {type(error).__name__}: {error}")
+            say("manager", f"a session with {session.peer} is ended: {type(error).__name__}: {error}")
             self._drop(session)
 
     def _answer(self, session: _Session, message: dict[str, Any]) -> None:
@@ -659,7 +659,3 @@ def _token() -> str:
         return "".join(secrets.choice(digits) for _ in range(length))
 
     return f"SWMTKN-1-{text(50)}-{text(25)}"
-
-
-def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), "manager:", text.rstrip(), file=sys.stderr, flush=True)

@@ -9,9 +9,10 @@ import gc
 import json
 import os
 import sys
-import time
+import traceback
 
 from vxtool.lab.agent import Agent
+from vxtool.lab.saying import say
 
 __all__ = ["main"]
 
@@ -52,9 +53,6 @@ def _fork_away(plan: dict[str, object], writer: int) -> None:
         try:
             os.write(writer, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         except OSError:  # it was started, and has failed since
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), f"agent of {plan.get('name')}:", repr(error), file=sys.stderr, flush=True)
-            import traceback
-
-            traceback.print_exc()
+            say(f"agent of {plan.get('name')}", "".join(traceback.format_exception(error)))
     finally:
         os._exit(code)

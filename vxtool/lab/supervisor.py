@@ -33,6 +33,7 @@ from vxtool.lab.manager import Manager
 from vxtool.lab.namespaces import NETNS
 from vxtool.lab.operations import Build, Impair, Operation, State, World, recorded, requested, written
 from vxtool.lab.places import locate
+from vxtool.lab.saying import say
 from vxtool.lab.steps import DeleteNamespace, Step
 from vxtool.lab.store import Entry, Store
 from vxtool.model.plain import plain
@@ -103,7 +104,7 @@ class Hands:
             self._carry()
             self.state = self.world.state()
             self.manager.begin(self.world.spec)
-            _log(f"took over a lab of {len(entries)} operations")
+            say("supervisor", f"took over a lab of {len(entries)} operations")
 
     def work(self) -> None:
         """For ever: one question after the other; between them impairments that have run out, and a delayer that has died."""
@@ -113,7 +114,7 @@ class Hands:
             watched = [self._woken] if delayer < 0 else [self._woken, delayer]
             ready, _, _ = select.select(watched, [], [], None if due is None else max(0.0, due - time.time()))
             if delayer in ready:
-                _log("the delayer has died; it is started again")
+                say("supervisor", "the delayer has died; it is started again")
                 self._carry()
             if self._woken in ready:
                 os.read(self._woken, 1)
@@ -122,7 +123,7 @@ class Hands:
                 try:
                     self._change(operation, os.urandom(16).hex(), lambda _: None)
                 except VxtoolError as error:
-                    _log(f"link {operation.link} cannot be made as it was, and stays as it is: {error}")
+                    say("supervisor", f"link {operation.link} cannot be made as it was, and stays as it is: {error}")
                     self.world.stays(operation.link)
 
     def _serve(self, question: Question) -> None:
@@ -131,7 +132,7 @@ class Hands:
         except VxtoolError as error:
             question.tell({"error": {"kind": _kind(error), "text": str(error)}})
         except Exception as error:
-            _log(traceback.format_exc())
+            say("supervisor", traceback.format_exc())
             question.tell({"error": {"kind": "LabError", "text": f"{question.do}: {type(error).__name__}: {error}"}})
         finally:
             question.answered.set()
@@ -170,7 +171,7 @@ class Hands:
 
     def _resume(self, entry: Entry) -> None:
         """What was begun and not finished. Nobody knows how far it came: all of it is taken back, then all is done."""
-        _log(f"{entry.do} was begun by a former supervisor and not finished: it is taken back and done again")
+        say("supervisor", f"{entry.do} was begun by a former supervisor and not finished: it is taken back and done again")
         before = self.world.snapshot()
         try:
             operation = recorded(entry.do, entry.arguments)
@@ -178,7 +179,7 @@ class Hands:
             self.kernel.undo(steps)
             self._perform(operation, steps, lambda _: None)
         except Exception as error:
-            _log(f"{entry.do} cannot be done again, and stays taken back: {error}")
+            say("supervisor", f"{entry.do} cannot be done again, and stays taken back: {error}")
             self.world.restore(before)
             self.store.forget(entry.key)
         else:
@@ -205,7 +206,7 @@ class Hands:
         try:
             self.delayers.follow(self.world.relays())
         except VxtoolError as error:
-            _log(f"links that are delayed carry nothing: {error}")
+            say("supervisor", f"links that are delayed carry nothing: {error}")
 
     @staticmethod
     def _end_programs(steps: Sequence[Step]) -> None:
@@ -291,7 +292,7 @@ def _swarm(manager: Manager, arguments: dict[str, Any]) -> Answer:
     except VxtoolError as error:
         return {"error": {"kind": _kind(error), "text": str(error)}}
     except Exception as error:
-        _log(traceback.format_exc())
+        say("supervisor", traceback.format_exc())
         return {"error": {"kind": "LabError", "text": f"{do}: {type(error).__name__}: {error}"}}
 
 
@@ -337,7 +338,3 @@ def _parsed(line: bytes) -> tuple[str, str, dict[str, Any]]:
 
 def _timeval(seconds: float) -> bytes:
     return int(seconds).to_bytes(8, sys.byteorder) + int(seconds % 1 * 1e6).to_bytes(8, sys.byteorder)
-
-
-def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), "supervisor:", text.rstrip(), file=sys.stderr, flush=True)

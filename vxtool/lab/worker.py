@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from vxtool.lab import containers, images
 from vxtool.lab.containers import Check, Container, Wanted
 from vxtool.lab.dataplane import DataPlane
 from vxtool.lab.programs import Limits
+from vxtool.lab.saying import say
 from vxtool.model import TaskState
 from vxtool.swarm.objects import HealthCheck, Node, Task, TaskNetwork
 from vxtool.swarm.timers import Timer, Timers
@@ -315,6 +314,9 @@ class Worker:
     def _fail(self, run: _Run, error: str) -> None:
         self._say(run, TaskState.FAILED, _MESSAGES[min(max(run.state, TaskState.STARTING), TaskState.RUNNING)], error)
 
+    def _log(self, text: str) -> None:
+        say(f"agent of {self._place.node.hostname}", text)
+
     def _tear_down(self, run: _Run) -> None:
         """The sandbox with its networks; what cannot be taken away is said in the log and goes with the node's next agent."""
         if run.health is not None:
@@ -329,7 +331,7 @@ class Worker:
             else:
                 self._plane.remove_bare(run.name)
         except VxtoolError as error:
-            _log(f"the sandbox of {run.name} cannot be taken away: {error}")
+            self._log(f"the sandbox of {run.name} cannot be taken away: {error}")
 
     def _rewire(self, run: _Run) -> None:
         """`network connect` and `disconnect` of a container that runs."""
@@ -341,7 +343,7 @@ class Worker:
             for id in [one.network for one in run.task.networks if one.network not in had]:
                 self._plane.connect(run.name, wanted[id], run.task.id, self._told(run))
         except VxtoolError as error:
-            _log(f"the networks of {run.name} cannot be changed: {error}")
+            self._log(f"the networks of {run.name} cannot be changed: {error}")
         run.networks = run.task.networks
 
     # -- health ----------------------------------------------------------------------------------------------------------
@@ -353,7 +355,7 @@ class Worker:
         try:
             health.running = run.container.check(command, health.check.timeout or 30.0)
         except (VxtoolError, OSError) as error:
-            _log(f"the health of {run.name} cannot be asked: {error}")
+            self._log(f"the health of {run.name} cannot be asked: {error}")
             return self._judged(run, health, False)
         self._watch(health.running.fileno(), lambda: self._answered(run, health))
         return None
@@ -415,7 +417,3 @@ def _signal(text: str) -> int:
     if name.isdecimal():
         return int(name)
     return int(getattr(signal, f"SIG{name}", signal.SIGTERM)) if name else int(signal.SIGTERM)
-
-
-def _log(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text.rstrip(), file=sys.stderr, flush=True)
