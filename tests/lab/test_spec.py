@@ -285,6 +285,31 @@ def test_a_file_can_say_everything() -> None:
     }
 
 
+def test_what_a_node_says_it_has_is_the_same_in_a_file_and_in_a_mininet_topology(tmp_path: Path) -> None:
+    text = "nodes:\n- {name: a, address: 10.0.0.1/8, cpus: 0.5, memory: 4GiB, labels: {zone: x}, generic: {gpu: 2}}"
+    from mininet.topo import Topo
+
+    from vxtool.lab.topos import from_topo
+
+    topo = Topo()
+    topo.addSwitch("s1")
+    topo.addHost("a", ip="10.0.0.1/8", cpus=0.5, memory="4GiB", labels={"zone": "x"}, generic={"gpu": 2})
+    topo.addLink("a", "s1")
+    told = [labfile.parse(text, str(tmp_path / "lab.yaml")).topology.of("a"), from_topo(topo, "x").of("a")]
+    assert told[0] == told[1]
+    machine = told[0]
+    assert machine is not None
+    assert (machine.cpus, machine.memory, machine.labels, machine.generic) == (0.5, 4 << 30, {"zone": "x"}, {"gpu": 2})
+
+
+@pytest.mark.parametrize(
+    ("what", "why"), [("cpus: 0", "above 0"), ("memory: much", "memory"), ("labels: [a]", "texts by name"), ("generic: {a: b}", "whole numbers")]
+)
+def test_a_node_cannot_have_what_makes_no_sense(what: str, why: str) -> None:
+    with pytest.raises(UsageError, match=rf"^lab.yaml, line 2: .*{why}"):
+        parse(f"nodes:\n- {{name: a, address: 10.0.0.1/8, {what}}}", "lab.yaml")
+
+
 def test_every_key_is_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "labs.md").read_text()
     assert not [f"{kind}: {key}" for kind, keys in KEYS.items() for key in keys if f"`{key}`" not in page]
@@ -319,7 +344,7 @@ def test_every_example_of_the_documentation_is_a_lab(text: str, tmp_path: Path) 
         ("nodes:\n  - {name: a, address: 10.0.0.1}", "lab.yaml, line 2: '10.0.0.1' is not an IPv4 address with its prefix length"),
         (
             "nodes:\n  - {name: a, adress: 10.0.0.1}",
-            "lab.yaml, line 2: nodes[0].adress: no such key; known here: address, cpus, generic, gateway, labels, memory, name, routes",
+            "lab.yaml, line 2: nodes[0].adress: no such key; known here: address, cpus, gateway, generic, labels, memory, name, routes",
         ),
         ("nodes:\n  - {name: a, address: 10.0.0.1/8, gateway: x}", "lab.yaml, line 2: 'via x' is not a route"),
         ("nodes:\n- a@10.0.0.1/8\n- a@10.0.0.2/8", "lab.yaml, line 3: nodes[1]: two machines are called a"),

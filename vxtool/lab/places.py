@@ -9,6 +9,8 @@ costs it none of the imports that `locate` needs. All of
     vm1-s1  vm1-s1:s1       a link: its end at the node, or the end that is named
     web@vm1  web@vm1:br0    the overlay sandbox of network web on vm1
     vm1:1-jnz278zgn1        any namespace of the lab by its own name
+
+A task's endpoint is called web.1.ID (web.NODE.ID of a global service); web.1, or the ID, will do where it is the only one.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from vxtool.lab.registry import Running
     from vxtool.lab.topology import End, Link, Topology
     from vxtool.model import Address, Cluster, Endpoint, Network
+
+TASK_ID = 25  # characters
 
 __all__ = ["Place", "PlaceKind", "find", "locate", "places"]
 
@@ -98,7 +102,7 @@ def _by_name(known: Iterable[Place]) -> dict[str, list[Place]]:
     for place in known:
         names = [place.name]
         if place.kind is PlaceKind.ENDPOINT:
-            names += [place.hostname, place.namespace]
+            names += [place.hostname, place.namespace, *_shorter(place.hostname)]
         elif place.kind is PlaceKind.NETWORK:
             names += [place.namespace]
         for name in dict.fromkeys(names):
@@ -106,6 +110,12 @@ def _by_name(known: Iterable[Place]) -> dict[str, list[Place]]:
             if all(place.kind is other.kind is PlaceKind.ENDPOINT for other in others):
                 others.append(place)
     return found
+
+
+def _shorter(name: str) -> list[str]:
+    """`web.1` and the id of `web.1.ID`, which is how a task's container is called."""
+    slot, _, task = name.rpartition(".")
+    return [slot, task] if len(task) == TASK_ID and slot else []
 
 
 def _only(text: str, found: list[Place]) -> Place:

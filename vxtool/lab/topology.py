@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -261,18 +261,23 @@ def declared(labels: Any = None, cpus: Any = None, memory: Any = None, generic: 
             raise UsageError(f"labels {labels!r}: texts by name are wanted, like zone: a")
         said["labels"] = {str(name): str(value) for name, value in labels.items()}
     if cpus is not None:
-        said["cpus"] = parsing.cpus(str(cpus)) / 1e9
-        if not said["cpus"] > 0:
-            raise UsageError(f"cpus {cpus!r}: a number of processors above 0 is wanted")
+        said["cpus"] = _positive("cpus", cpus, parsing.cpus, "a number of processors above 0 is wanted, like 2 or 0.5") / 1e9
     if memory is not None:
-        said["memory"] = parsing.memory(str(memory))
-        if not said["memory"] > 0:
-            raise UsageError(f"memory {memory!r}: a number of bytes above 0, or a text like 4GiB, is wanted")
+        said["memory"] = _positive("memory", memory, parsing.memory, "a number of bytes above 0 is wanted, or a text like 4GiB")
     if generic is not None:
         if not isinstance(generic, dict) or not all(isinstance(number, int) and number >= 0 for number in generic.values()):
             raise UsageError(f"generic {generic!r}: whole numbers by kind are wanted, like gpu: 2")
         said["generic"] = {str(kind): number for kind, number in generic.items()}
     return said
+
+
+def _positive(what: str, value: Any, parse: Callable[[str], int], wanted: str) -> int:
+    try:
+        if (number := parse(str(value))) > 0:
+            return number
+    except UsageError:
+        pass
+    raise UsageError(f"{what} {value!r}: {wanted}")
 
 
 def check(topology: Topology, where: str) -> Topology:
