@@ -35,15 +35,8 @@ class _Delayers:
         assert relays == ()
 
 
-class _Manager:
-    active = False
-
-    def begin(self, spec: Any) -> None:
-        pass
-
-
 def _hands(store: Store) -> Hands:
-    hands = Hands("x", store, _Manager())  # type: ignore[arg-type]
+    hands = Hands("x", store, Path("/nonexistent"))
     hands.kernel = _Kernel()  # type: ignore[assignment]
     hands.delayers = _Delayers()  # type: ignore[assignment]
     return hands

@@ -52,19 +52,19 @@ LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all current state of the"
     " swarm. Use `--force` to ignore this message."
 )
-JOIN_PATIENCE = 3.0  # seconds until `swarm join` says that it goes on in the background, as docker does
+JOIN_PATIENCE = 20.0  # seconds until `swarm join` says that it goes on in the background, as docker does
 LONGEST_WAIT = 60.0
 MOST_UNSENT = 32 << 20  # bytes for an agent that does not read, until it is given up
 _PIECE = 1 << 16
 
 
 class Manager:
-    """`ask` from any thread. Nothing is started, and no file made, before `swarm.init`."""
+    """`ask` from any thread. Nothing is started, and no file made, before `swarm.init`; a swarm that a former supervisor had is gone on with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spec: LabSpec) -> None:
         self._folder = folder / "swarm"
+        self._spec = spec
         self._agents = Agents(self._folder / "agents")
-        self._spec: LabSpec | None = None
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._woken, self._waker = os.pipe()
         self._changed = threading.Condition()
@@ -72,7 +72,9 @@ class Manager:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, selectors.EVENT_READ, self._wake)
         self._running: _Running | None = None
-        self._thread: threading.Thread | None = None
+        threading.Thread(target=self._work, name="manager", daemon=True).start()
+        if (self._folder / "store.sqlite").exists():
+            self._call(self._resume)
 
     # -- from other threads ----------------------------------------------------------------------------------------------
 
@@ -80,18 +82,8 @@ class Manager:
     def active(self) -> bool:
         return self._running is not None
 
-    def begin(self, spec: LabSpec) -> None:
-        """Once the lab is built. Goes on with a swarm that a former supervisor had."""
-        self._spec = spec
-        self._thread = threading.Thread(target=self._work, name="manager", daemon=True)
-        self._thread.start()
-        if (self._folder / "store.sqlite").exists():
-            self._call(self._resume)
-
     def ask(self, do: str, arguments: Mapping[str, Any]) -> Any:
         """What `vxtool.swarm.client` asks: JSON values in and out."""
-        if self._spec is None:
-            raise LabError("the lab is still being built; wait for vxtool lab up to end")
         if do in _OWN:
             return _OWN[do](self, **arguments)
         return self._call(lambda: self._swarm().requests.answer(do, arguments))
@@ -140,7 +132,6 @@ class Manager:
         return self.ask("view", {"after": after})
 
     def init(self, node: str = "", settings: Any = None, availability: str = "active") -> Any:
-        assert self._spec is not None
         name = node or self._spec.topology.nodes[0].name
         self._known(name)
         chosen = revive(Settings, settings or {})
@@ -182,7 +173,6 @@ class Manager:
             self._call(self._close)
 
     def agent_list(self) -> Any:
-        assert self._spec is not None
         told = []
         for machine in self._spec.topology.nodes:
             record = self._agents.record(machine.name)
@@ -222,14 +212,12 @@ class Manager:
         return {"text": piece.decode(errors="replace"), "offset": begin + len(piece)}
 
     def _known(self, node: str) -> None:
-        assert self._spec is not None
         known = [machine.name for machine in self._spec.topology.nodes]
         if node not in known:
             raise UsageError(f"no node is called {node!r} in this lab (there are {', '.join(known[:8])}{', ...' if len(known) > 8 else ''})")
 
     def _plan(self, node: str) -> dict[str, Any]:
         """What an agent has to know of the lab it is in."""
-        assert self._spec is not None
         return {
             "name": node,
             "folder": str(self._folder),
@@ -294,7 +282,7 @@ class Manager:
             }
         )
         try:
-            self._running = running = _Running(self, journal)
+            self._running = running = _Running(journal)
             running.swarm.tell(running.swarm.control.create_network, INGRESS)
             id = running.admit(node, str(self._topology_address(node)), Role.MANAGER, availability)
             running.listen(self._selector)
@@ -310,7 +298,7 @@ class Manager:
             if "node" not in journal.meta:  # killed before the swarm was
                 journal.close()
                 return
-            self._running = running = _Running(self, journal)
+            self._running = running = _Running(journal)
             running.listen(self._selector)
             say("manager", f"took over a swarm of {len(running.swarm.store.nodes)} nodes and {len(running.swarm.store.tasks)} tasks")
         except VxtoolError as error:
@@ -327,7 +315,6 @@ class Manager:
         self._tell_watchers(-1)
 
     def _topology_address(self, node: str) -> Any:
-        assert self._spec is not None
         return self._spec.topology.address(node)
 
     def _admitted(self, node: str, token: str) -> str:
@@ -345,7 +332,6 @@ class Manager:
         return known is not None and known.state is NodeState.READY
 
     def _cluster(self) -> Cluster:
-        assert self._spec is not None
         running = self._swarm()
         return running.cluster(self._spec)
 
@@ -365,7 +351,7 @@ _OWN: Mapping[str, Callable[..., Any]] = {
 class _Running:
     """A swarm that is there: its store, its clock and the sessions of its agents. The manager's thread alone touches it."""
 
-    def __init__(self, manager: Manager, journal: Journal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.node: str = journal.meta["node"]
         self._base: float = journal.meta["base"]
@@ -373,23 +359,24 @@ class _Running:
         self._secrets: dict[str, str] = journal.meta["secrets"]
         info = revive(SwarmInfo, journal.meta["info"])
         store = journal.load()
-        self.requests: Requests | None = None  # type: ignore[assignment]
-        self.swarm = Swarm(info.settings, store, SystemRandom(), self.now(), watch=self._see)
-        self.requests: Requests = Requests(self.swarm, info)  # type: ignore[no-redef]
         self._listener: socket.socket | None = None
         self._selector: selectors.BaseSelector | None = None
         self._sessions: dict[str, _Session] = {}  # node id -> the one that counts
         self._all: set[_Session] = set()
         self._stale_nodes: set[str] = set()  # whose load balancers have changed
         self._cluster: tuple[int, Cluster] | None = None
+        self._watched: list[Requests] = []  # none while the swarm is made: who looks first is told everything
+        self.swarm = Swarm(info.settings, store, SystemRandom(), self.now(), watch=self._see)
+        self.requests = Requests(self.swarm, info)
+        self._watched.append(self.requests)
 
     def now(self) -> float:
         """Seconds since the epoch as they were when the swarm was made, plus what has passed since: no step of the machine's clock counts."""
         return self._base + time.monotonic()
 
     def _see(self, changes: Changes) -> None:
-        if self.requests is not None:
-            self.requests.see(changes)
+        for requests in self._watched:
+            requests.see(changes)
         for old, node in changes.nodes:
             if node is not None and (old is None or old.attachments is not node.attachments):
                 self._stale_nodes.add(node.id)

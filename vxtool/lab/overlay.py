@@ -30,6 +30,7 @@ from vxtool.model import (
     Network,
     Node,
     NodeState,
+    mac_from_ipv4,
     overlay_mac,
     overlay_mtu,
 )
@@ -297,7 +298,8 @@ class Plan:
         node, subnet = endpoint.node or "", self._placed(endpoint)
         if any(other.network == endpoint.network for other in attached.endpoints):
             raise UsageError(f"{endpoint.name} is attached to network {endpoint.network} already")
-        peer = Peer(node, endpoint.name, _address(endpoint), endpoint.mac or overlay_mac(endpoint.ip), self._vteps[node], subnet)
+        address = _address(endpoint)
+        peer = Peer(node, endpoint.name, address, endpoint.mac or mac_from_ipv4(address), self._vteps[node], subnet)
         steps: list[Step] = []
         opened = node not in overlay.sandboxes
         if opened:

@@ -23,13 +23,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vxtool.errors import LabError, MissingFeature, UsageError, VxtoolError
 from vxtool.lab import impair
 from vxtool.lab.delayer import Delayers
 from vxtool.lab.kernel import Kernel
-from vxtool.lab.manager import Manager
 from vxtool.lab.namespaces import NETNS
 from vxtool.lab.operations import Build, Impair, Operation, State, World, recorded, requested, written
 from vxtool.lab.places import locate
@@ -37,6 +36,10 @@ from vxtool.lab.saying import say
 from vxtool.lab.steps import DeleteNamespace, Step
 from vxtool.lab.store import Entry, Store
 from vxtool.model.plain import plain
+
+if TYPE_CHECKING:
+    from vxtool.lab.manager import Manager
+    from vxtool.model import Cluster
 
 __all__ = ["main"]
 
@@ -53,7 +56,7 @@ def main(name: str, folder: str, listener: str) -> None:
     gc.enable()
     server = socket.socket(fileno=int(listener))
     server.set_inheritable(False)
-    hands = Hands(name, Store(Path(folder) / "store.sqlite"), Manager(Path(folder)))
+    hands = Hands(name, Store(Path(folder) / "store.sqlite"), Path(folder))
     hands.adopt()
     threading.Thread(target=_listen, args=(server, hands), name="listen", daemon=True).start()
     hands.work()
@@ -76,16 +79,31 @@ class Question:
 class Hands:
     """Everything that changes the lab, in one thread."""
 
-    def __init__(self, name: str, store: Store, manager: Manager) -> None:
+    def __init__(self, name: str, store: Store, folder: Path) -> None:
         self.name = name
         self.store = store
-        self.manager = manager  # of the lab's swarm, if it has one: with a thread of its own
+        self._folder = folder
+        self._manager: Manager | None = None  # has a thread of its own
+        self._making = threading.Lock()
         self.kernel = Kernel()
         self.world = World(impair.features)
         self.delayers = Delayers()
         self.state: State | None = None  # None: nothing is built yet
         self._questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
         self._woken, self._waker = os.pipe()
+
+    def manager(self) -> Manager:
+        """Of the lab's swarm, or of the one it may come to have; from any thread. A lab without a swarm goes without its 0.1 s of imports."""
+        with self._making:
+            if self._manager is None:
+                from vxtool.lab.manager import Manager
+
+                self._manager = Manager(self._folder, self.world.spec)
+            return self._manager
+
+    def swarm(self) -> Cluster | None:
+        """What the lab's swarm is, if it has one."""
+        return None if self._manager is None else self._manager.cluster()
 
     def ask(self, question: Question) -> None:
         """From any thread. The answer comes through `question.tell`."""
@@ -103,7 +121,8 @@ class Hands:
         if self.store.entries():  # what was begun may have failed
             self._carry()
             self.state = self.world.state()
-            self.manager.begin(self.world.spec)
+            if (self._folder / "swarm" / "store.sqlite").exists():
+                self.manager()
             say("supervisor", f"took over a lab of {len(entries)} operations")
 
     def work(self) -> None:
@@ -141,7 +160,7 @@ class Hands:
         before = self.store.entry(question.key)
         if before is not None:  # asked, done, and the supervisor died before it could say so
             return _told(before.do, before.arguments)
-        if question.do in _OVERLAY and self.manager.active:
+        if question.do in _OVERLAY and self._manager is not None and self._manager.active:
             raise UsageError(f"the overlay of this lab is its swarm's affair: {_OVERLAY[question.do]}")
         operation = requested(self.world, question.do, question.arguments, time.time())
         return self._change(operation, question.key, question.tell)
@@ -165,8 +184,6 @@ class Hands:
                 self._carry()  # its devices may have gone and come back
             raise
         self.state = self.world.state()
-        if isinstance(operation, Build):
-            self.manager.begin(self.world.spec)
         return _told(do, arguments)
 
     def _resume(self, entry: Entry) -> None:
@@ -260,7 +277,7 @@ def _attend_line(line: bytes, connection: socket.socket, hands: Hands) -> None:
     except UsageError as error:
         return tell({"error": {"kind": "UsageError", "text": str(error)}})
     if do == "swarm":
-        return tell(_swarm(hands.manager, arguments))
+        return tell(_swarm(hands, arguments))
     if do == "state":
         return tell(_state(_present(hands)))
     if do == "place":
@@ -282,13 +299,13 @@ _OVERLAY = {
 """What a swarm does itself, and the words for it there."""
 
 
-def _swarm(manager: Manager, arguments: dict[str, Any]) -> Answer:
+def _swarm(hands: Hands, arguments: dict[str, Any]) -> Answer:
     """What vxtool.swarm.client asks."""
     do, told = arguments.get("do"), arguments.get("arguments", {})
     try:
         if not isinstance(do, str) or not isinstance(told, dict):
             raise UsageError("a swarm is asked with a word and its arguments")
-        return {"answer": manager.ask(do, told)}
+        return {"answer": hands.manager().ask(do, told)}
     except VxtoolError as error:
         return {"error": {"kind": _kind(error), "text": str(error)}}
     except Exception as error:
@@ -304,7 +321,7 @@ def _kind(error: VxtoolError) -> str:
 def _present(hands: Hands) -> State | None:
     """What the lab is right now; in a swarm the endpoints are the swarm's."""
     state = hands.state
-    swarm = hands.manager.cluster() if state is not None else None
+    swarm = hands.swarm()
     return state if state is None or swarm is None else replace(state, cluster=swarm)
 
 
