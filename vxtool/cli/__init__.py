@@ -41,6 +41,8 @@ VERBS: Mapping[str, Verb] = {
     "expect": Verb("vxtool.cli.expect", "Show what an expectation says, or draft one from a capture."),
     "lab": Verb("vxtool.cli.lab", "Build a cluster to look into on this machine: nodes, an underlay, overlay networks as Docker makes them."),
     "swarm": Verb("vxtool.cli.swarm", "Make a swarm of a lab's nodes, as docker swarm does."),
+    "node": Verb("vxtool.cli.node", "Look at the nodes of a swarm, drain and label them, as docker node does."),
+    "network": Verb("vxtool.cli.network", "Make overlay networks of a swarm and look at them, as docker network does."),
     "capture": Verb("vxtool.cli.capture", "Capture at nodes, endpoints and links of a lab into one file."),
     "doctor": Verb("vxtool.cli.doctor", "Tell what this machine can do, what will be missing because of it, and how to get it."),
     "checks": Verb("vxtool.cli.checks", "List the checks of verify, or tell all about one."),

@@ -379,10 +379,7 @@ def take_user(plan: dict[str, Any]) -> None:
 
 
 def _init(plan: dict[str, Any]) -> NoReturn:
-    """Makes the endpoint's process, mount, host name and IPC namespaces, and stays in them as process 1.
-
-    It says STARTED, waits until its process id is written down, and ends if nobody does that.
-    """
+    """Makes the endpoint's process, mount, host name and IPC namespaces, and stays in them as process 1; says STARTED when it can be found."""
     for namespace, kind in plan["join"]:
         _setns(namespace, kind)
     _unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
@@ -397,9 +394,8 @@ def _be_init(plan: dict[str, Any]) -> NoReturn:
     for path, value in plan["sysctls"]:
         with open(path, "w") as file:
             file.write(value)
+    fcntl.lockf(plan["held"], fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(plan["status"], STARTED)
-    if not os.read(plan["status"], 1):
-        os._exit(1)
     os.close(plan["status"])
     let_go_of_standard_streams()
     poll = select.poll()

@@ -10,7 +10,8 @@ ping.
 
     /run/vxtool/NAME/programs/7            a record: JSON lines; locked (flock) by its keeper as long as the program runs
     /run/vxtool/NAME/programs/7.log        what a detached program writes (and 7.log.1, the 4 MiB before)
-    /run/vxtool/NAME/programs/vm1:web.1.init       the endpoint's init: its process id; locked by it while it lives
+    /run/vxtool/NAME/programs/vm1:web.1.init       empty; the endpoint's init holds a lock (fcntl) on it while it lives, so the kernel knows who it is
+    /run/vxtool/NAME/programs/vm1:web.1.main       the same of a task's container (lab/containers.py), and what it runs
     /run/vxtool/NAME/programs/vm1:web.1.starting   locked by whoever is about to enter, and by the init that is about to end
 """
 
@@ -29,7 +30,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ def start(
     `terminal`: stdin is a terminal that nobody controls yet; it becomes the program's. `env` comes on top of PATH, TERM and the language.
     UsageError for a user who does not exist, MissingFeature for limits that this machine cannot set, LabError when the place cannot be entered.
     """
-    how = _how(place, argv, user, privileged, env, workdir)
+    how = _how(running, place, argv, user, privileged, env, workdir)
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "text": text}
     return _start(running, place, how, limits, streams, terminal=terminal)
 
@@ -224,7 +225,7 @@ def detach(
 ) -> Program:
     """Starts a program that runs on when this process has ended; what it writes is in its log."""
     nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    usher = _start(running, place, _how(place, argv, user, privileged, env, workdir), limits, nothing, detached=True)
+    usher = _start(running, place, _how(running, place, argv, user, privileged, env, workdir), limits, nothing, detached=True)
     usher.wait()
     program = _recorded(_folder(running), usher.number)
     assert program is not None, "the record of a detached program stays"
@@ -246,22 +247,35 @@ def listing(running: Running) -> list[Program]:
 # -- what is asked for -----------------------------------------------------------------------------------------------------
 
 
-def _how(place: Place, argv: Sequence[str], user: str | None, privileged: bool, env: Mapping[str, str] | None, workdir: str | None) -> dict[str, Any]:
-    """The part of the plan that tells what the program is, and as whom it runs."""
+def _how(
+    running: Running, place: Place, argv: Sequence[str], user: str | None, privileged: bool, env: Mapping[str, str] | None, workdir: str | None
+) -> dict[str, Any]:
+    """The part of the plan that tells what the program is, and as whom it runs. In a container that is as it was started, unless told otherwise."""
     if not argv:
         raise UsageError(f"{place.name}: no command is given")
     sandboxed = place.kind is PlaceKind.ENDPOINT
-    name = user or (str(NOBODY) if sandboxed and not privileged else "root")
+    container = _container(running, place)
+    name = user or ("root" if privileged or not sandboxed else container.get("user", str(NOBODY)))
     identity, home = user_of(name)
+    environment = _environment(place, name, home) | container.get("env", {})
     return {
         "argv": list(argv),
-        "env": _environment(place, name, home) | dict(env or {}),
-        "workdir": workdir,
-        "client_folder": _current_folder(),
+        "env": environment | ({} if name == container.get("user") else {"HOME": home}) | dict(env or {}),
+        "workdir": workdir or container.get("workdir"),
+        "client_folder": "/" if container else _current_folder(),
         "who": name,
         "where": place.name,
+        "container_groups": container.get("groups", []),
         **rights(identity, sandboxed=sandboxed, privileged=privileged),
     }
+
+
+def _container(running: Running, place: Place) -> dict[str, Any]:
+    """What is written down of the container that runs at a place; {} when none does."""
+    record = running.folder / "programs" / f"{place.namespace}{MAIN}"
+    with suppress(FileNotFoundError), record.open("rb") as file:
+        return {} if lock_holder(file.fileno()) is None else main_of(record)
+    return {}
 
 
 def rights(identity: Identity, *, sandboxed: bool = True, privileged: bool = False) -> dict[str, Any]:
@@ -340,7 +354,7 @@ def _start(
                 "record": record,
                 "folder": opened(folder),
                 "lifeline": lifeline,
-                **_limited(running, number, limits, opened),
+                **_limited(running, number, limits, how["container_groups"], opened),
             }
             process, keeper = _enter(running, place, plan, opened, streams)
         except BaseException:
@@ -381,8 +395,8 @@ _OF_INIT = (("ipc", CLONE_NEWIPC), ("uts", CLONE_NEWUTS), ("mnt", CLONE_NEWNS))
 _OF_LEADER = (("ipc", CLONE_NEWIPC), ("mnt", CLONE_NEWNS))
 
 
-def _spawn(plan: dict[str, Any], streams: Mapping[str, Any], started: Callable[[int, socket.socket], object] | None = None) -> tuple[Process, int]:
-    """Runs enter.py, and waits until it says that it is where it was sent. `started` is told who said so, and over which socket to answer."""
+def _spawn(plan: dict[str, Any], streams: Mapping[str, Any]) -> tuple[Process, int]:
+    """Runs enter.py, and waits until it says that it is where it was sent; who says so is returned, too."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The kernel names the sender of a message to its receiver, as a process of the receiver's own namespace (unix(7), SCM_CREDENTIALS).
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -404,8 +418,6 @@ def _spawn(plan: dict[str, Any], streams: Mapping[str, Any], started: Callable[[
             if answer != STARTED:
                 raise LabError(f"{plan['where']}: it cannot be entered: {answer.decode(errors='replace') or 'is the lab being ended?'}")
             pid: int = struct.unpack_from("i", control[0][2])[0]
-            if started is not None:
-                started(pid, ours)
         except BaseException:
             with process:  # closes its pipes and waits for it
                 if plan["role"] == "keep" and plan["lifeline"] is None:
@@ -459,21 +471,12 @@ def _entering(folder: Path, namespace: str) -> Iterator[Path]:
 
 
 def _living_init(folder: Path, namespace: str) -> int | None:
-    """Its process id, when it lives: the lock on its file tells. A container that runs there has one already."""
-    with suppress(FileNotFoundError), open(folder / f"{namespace}{MAIN}", "rb") as file:
-        holder = lock_holder(file.fileno())
-        if holder is not None:
-            return holder
-    try:
-        fd = os.open(folder / f"{namespace}.init", os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.read(fd, 20))
-    finally:
-        os.close(fd)
+    """Its process id: of the container's that runs there, else of the one that came with the first program; None when neither lives."""
+    for name in (f"{namespace}{MAIN}", f"{namespace}.init"):
+        with suppress(FileNotFoundError), open(folder / name, "rb") as file:
+            holder = lock_holder(file.fileno())
+            if holder is not None:
+                return holder
     return None
 
 
@@ -490,8 +493,6 @@ _FLOCK = struct.Struct("@hhqqi4x")
 def _start_init(running: Running, place: Place, network: int, starting: Path) -> int:
     with ExitStack() as stack:
         opened = Opened(stack)
-        held = opened(starting.with_suffix(".init"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        fcntl.flock(held, fcntl.LOCK_EX)
         plan = {
             "role": "init",
             "where": place.name,
@@ -501,14 +502,9 @@ def _start_init(running: Running, place: Place, network: int, starting: Path) ->
             "join": [(opened(f"/proc/{running.leader}/ns/mnt"), CLONE_NEWNS), (network, CLONE_NEWNET)],
             "processes": opened(f"/proc/{running.leader}/ns/pid"),
             "starting": opened(starting),
-            "held": held,
+            "held": opened(starting.with_suffix(".init"), os.O_RDWR | os.O_CREAT),
         }
-
-        def write_down(pid: int, connection: socket.socket) -> None:
-            os.write(held, b"%d" % pid)
-            connection.send(STARTED)
-
-        usher, pid = _spawn(plan, dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL), write_down)
+        usher, pid = _spawn(plan, dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL))
         usher.wait()
         return pid
 
@@ -521,14 +517,15 @@ def _hosts(place: Place) -> str:
 # -- limits ----------------------------------------------------------------------------------------------------------------
 
 
-def _limited(running: Running, number: int, limits: Limits, opened: Opened) -> dict[str, list[Any]]:
-    """Control groups: the lab's own for the keeper and for whom nothing is limited; for a limit one below the lab's, which goes with the program."""
+def _limited(running: Running, number: int, limits: Limits, container: list[str], opened: Opened) -> dict[str, list[Any]]:
+    """Control groups: the lab's own for the keeper and for whom nothing is limited; those of the container that the program joins; for a limit one
+    below the lab's, which goes with the program."""
     groups = running.groups
     own = limit(groups, f"program-{number}", limits)
     leaves = {group: opened(group / "lab/cgroup.procs", os.O_WRONLY) for group in dict.fromkeys(groups.values())}
     return {
         "keeper_groups": list(leaves.values()),
-        "program_groups": [opened(group / "cgroup.procs", os.O_WRONLY) for group in own],
+        "program_groups": [opened(group / "cgroup.procs", os.O_WRONLY) for group in (*map(Path, container), *own)],
         "own_groups": [(opened(group.parent), group.name) for group in own],
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from vxtool.cli.go_flags import GoFlags
 from vxtool.cli.swarming import Parsed, lab_option
 
 from .places import address_options, node_option
@@ -14,7 +15,7 @@ from .settings import settings_options
 __all__ = ["command"]
 
 
-@click.command("init")
+@click.command("init", cls=GoFlags)
 @node_option("Which node becomes the manager.  [default: the first of the topology]")
 @address_options
 @click.option("--data-path-port", type=Parsed("number"), metavar="PORT", help="UDP port of VXLAN, 1024 to 49151.  [default: 4789]")

@@ -38,7 +38,7 @@ _REFUSED = {
 _OPTIONS = (
     click.option("--task-history-limit", type=Parsed("integer", "integer"), help="Tasks that are kept of a slot.  [default: 5]"),
     click.option("--dispatcher-heartbeat", type=Parsed("duration"), help="How often nodes report; three misses, and one is down.  [default: 5s]"),
-    click.option("--autolock", type=click.BOOL, is_flag=False, flag_value="true", hidden=True),
+    click.option("--autolock/--no-autolock", default=False, hidden=True),
     click.option("--cert-expiry", type=Parsed("duration"), hidden=True),
     click.option("--external-ca", multiple=True, hidden=True),
     click.option("--max-snapshots", type=Parsed("number"), hidden=True),
