@@ -109,14 +109,20 @@ def alive(pid: int) -> bool:
         return False
 
 
+def living_init(record: Path) -> int:
+    """The process id of an endpoint's init, -1 when it does not live."""
+    with record.open("rb") as file:
+        return programs.lock_holder(file.fileno()) or -1
+
+
 def inhabitants(lab: Running) -> set[int]:
     """Every process of the machine that is in the lab's process namespace or one below it, but for the leader."""
     own = [os.stat(f"/proc/{lab.leader}/ns/pid")]
     inits = lab.folder.glob("programs/*.init")
     for init in inits:
         try:
-            own.append(os.stat(f"/proc/{int(init.read_text())}/ns/pid"))
-        except (ValueError, OSError):  # not told yet, or no more
+            own.append(os.stat(f"/proc/{living_init(init)}/ns/pid"))
+        except OSError:  # there is none
             continue
     found = set()
     for name in os.listdir("/proc"):
@@ -311,7 +317,7 @@ def test_signals_sent_to_a_program_reach_it(lab: Running, number: signal.Signals
 def test_what_a_program_leaves_behind_stays_in_its_endpoint(lab: Running) -> None:
     say(lab, WEB2, "sh", "-c", "setsid sleep 5432 >/dev/null 2>&1 & true")
     assert "sleep 5432" in say(lab, WEB2, "ps", "-e", "-o", "args=")
-    init = int((lab.folder / "programs" / "vm1:web.2.init").read_text())
+    init = living_init(lab.folder / "programs/vm1:web.2.init")
     os.kill(init, signal.SIGKILL)  # as whoever removes the sandbox does
     until(lambda: not alive(init))
     assert "sleep 5432" not in say(lab, VM1, "ps", "-e", "-o", "args=")
@@ -345,7 +351,7 @@ def test_an_init_that_nobody_needs_ends(lab_of_its_own: Running, monkeypatch: py
 
 def test_an_init_that_is_killed_is_replaced(lab: Running) -> None:
     say(lab, WEB1, "true")
-    init = int((lab.folder / "programs" / "vm1:web.1.init").read_text())
+    init = living_init(lab.folder / "programs/vm1:web.1.init")
     os.kill(init, signal.SIGKILL)
     until(lambda: not alive(init))
     assert say(lab, WEB1, "cat", "/proc/1/comm") == "vxtool-init"

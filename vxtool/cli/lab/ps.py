@@ -22,7 +22,8 @@ __all__ = ["command"]
 def command(node: str | None, network: str | None, as_json: bool, quiet: bool, lab: str | None) -> None:
     """List the endpoints of a lab, and the programs that run in them.
 
-    Programs are those that were started by `vxtool lab exec` and `shell`, each with its number; those at nodes come last.
+    Programs are what a task's container runs, and those that were started by `vxtool lab exec` and `shell`, each with its number; those at nodes come
+    last.
 
     \b
     Examples:
@@ -91,4 +92,5 @@ def _rows(sandbox: dict[str, Any]) -> list[tuple[object, ...]]:
 
 
 def _commands(programs: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{program['number']}: {shlex.join(program['command'])}" for program in programs)
+    """What a container runs has no number: it goes with the container."""
+    return ", ".join(f"{program['number']}: " * (program["number"] > 0) + shlex.join(program["command"]) for program in programs)
