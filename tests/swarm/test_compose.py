@@ -407,10 +407,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_hostile_file_is_refused_at_once(name: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UsageError, match=r"^a\.yaml"):
         _loaded(BOMBS[name])
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 4
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["1s", "80:80", "${A", "a=b", "64M", "*"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .swarming import NODE, lab_option, swarm
+from . import swarming
+from .swarming import NODE, lab_option
 
 __all__ = ["command"]
 
@@ -61,7 +62,7 @@ def command(
     from .docker_tables import filters, listing
 
     asked = filters(texts, tuple(FILTERS))
-    view = swarm(lab).view()
+    view = swarming.swarm(lab).view()
     if node is not None:
         asked.setdefault("node", []).append(view.node(node).id)
     rows = [row(view, task, whole=no_trunc) for task in selected(view, asked, ended=ended, last=1 if latest else last or 0)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .swarming import TASK, each, lab_option, swarm
+from . import swarming
+from .swarming import TASK, each, lab_option
 
 __all__ = ["command"]
 
@@ -22,7 +23,7 @@ def command(names: tuple[str, ...], force: bool, lab: str | None) -> int:
     """
     from .containers import own
 
-    client = swarm(lab)
+    client = swarming.swarm(lab)
 
     def remove(name: str) -> None:
         client.remove_container(own(client.view(), name).id, force)

@@ -11,7 +11,8 @@ import click
 
 from vxtool.errors import UsageError
 
-from .swarming import NETWORK, NODE, Parsed, lab_option, swarm
+from . import swarming
+from .swarming import NETWORK, NODE, Parsed, lab_option
 
 if TYPE_CHECKING:
     from vxtool.swarm.client import SwarmClient
@@ -103,7 +104,7 @@ def _refuser(flag: str, why: str) -> Callable[[click.Context, click.Parameter, A
 @_refusing
 @lab_option
 @click.pass_context
-def command(ctx: click.Context, words: tuple[str, ...], detach: bool, node: str | None, remove: bool, lab: str | None, **given: Any) -> int:
+def command(ctx: click.Context, /, words: tuple[str, ...], detach: bool, node: str | None, remove: bool, lab: str | None, **given: Any) -> int:
     """Run a container that belongs to no service, in an attachable network of a lab's swarm.
 
     IMAGE is one of the lab's (httpd, echo); behind `--` stands any command of this machine.
@@ -122,7 +123,7 @@ def command(ctx: click.Context, words: tuple[str, ...], detach: bool, node: str 
         raise UsageError("--rm removes what somebody has waited for: leave out --detach, or use vxtool rm later")
     image, argv = (HOST, words) if ctx.meta[__name__] else (words[0], words[1:])
     _check(image, argv, given["entrypoint"])
-    client = swarm(lab)
+    client = swarming.swarm(lab)
     view = client.view()
     place = view.node(node) if node is not None else view.manager
     if place is None:

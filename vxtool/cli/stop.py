@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .swarming import TASK, each, lab_option, swarm
+from . import swarming
+from .swarming import TASK, each, lab_option
 
 __all__ = ["command"]
 
@@ -28,7 +29,7 @@ def command(names: tuple[str, ...], lab: str | None) -> int:
 
     from .containers import own
 
-    client = swarm(lab)
+    client = swarming.swarm(lab)
 
     def stop(name: str) -> None:
         view = client.view()

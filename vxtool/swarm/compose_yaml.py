@@ -22,6 +22,7 @@ DEPTH_LIMIT = 64
 VALUES_LIMIT = 100_000
 """Values of a document with its aliases unfolded: what later steps have to walk."""
 TEXT_LIMIT = 4 << 20
+_EXCESSIVE = f"document contains excessive aliasing or too much else: more than {VALUES_LIMIT:,} values"
 
 Data = None | bool | int | float | str | tuple["Value", ...] | Mapping[str, "Value"]
 
@@ -83,11 +84,15 @@ class _Reading:
         self.document: Value | None = None
         self._open: list[_Open] = []
         self._anchors: dict[str, Value] = {}
+        self._count = 0  # keys, values and ends: a file too long is not read to its end
 
     def take(self, event: yaml.Event) -> None:
         import yaml
 
         line = event.start_mark.line + 1 if event.start_mark else 1
+        self._count += 1
+        if self._count > VALUES_LIMIT:
+            self._refuse(line, _EXCESSIVE)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 if any(one.anchor == event.anchor for one in self._open):
@@ -175,7 +180,7 @@ class _Reading:
         size = 1 + sum(value.size for value in inside)
         depth = 1 + max((value.depth for value in inside), default=0)
         if size > VALUES_LIMIT:
-            self._refuse(ended.line, f"document contains excessive aliasing or too much else: more than {VALUES_LIMIT:,} values")
+            self._refuse(ended.line, _EXCESSIVE)
         if depth > DEPTH_LIMIT:
             self._refuse(ended.line, f"nested deeper than {DEPTH_LIMIT} levels")
         return Value(members if ended.is_mapping else tuple(ended.items), ended.line, size, depth)
