@@ -27,6 +27,7 @@ class Wires:
         self.mirrors: dict[str, Mirror] = {}  # what the events of a node amount to
         self.sent = Counter[str]()
         self.largest = 0
+        self.watched: list[tuple[str, bytes]] | None = None  # (target, content) of whatever is sent, when a test asks for it
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         for index in range(nodes):
@@ -119,8 +120,13 @@ class Wires:
     def _at(self, address: str) -> str:
         return f"n{int(address.rpartition('.')[2]) - 1}"
 
+    def _watch(self, target: str, content: bytes) -> None:
+        if self.watched is not None:
+            self.watched.append((target, content))
+
     def _carry(self, source: str, address: str, datagram: bytes) -> None:
         target = self._at(address)
+        self._watch(target, datagram)
         if self.random.random() < self.loss or self.blocked("udp", source, target):
             return
 
@@ -133,6 +139,7 @@ class Wires:
 
     def _ask(self, source: str, asker: Gossip, address: str, request: bytes) -> None:
         target = self._at(address)
+        self._watch(target, request)
 
         def come_back(reply: bytes | None) -> None:
             if self.nodes.get(source) is asker:
@@ -145,6 +152,7 @@ class Wires:
                 return
             reply = self.nodes[target].answer(request, self.now)
             self.take(target)
+            self._watch(source, reply)
             self._later(lambda: come_back(reply))
 
         if self.blocked("tcp", source, target) or self.blocked("tcp", target, source):

@@ -239,10 +239,10 @@ class Gossip:
             rumours.put(subject, message, at_once)
 
     def joined(self, member: Member) -> None:
-        if self._solid or not self._me.networks:
+        if self._solid or self.name < member.name:
             self._owe(member.address)
         else:
-            # It will ask us, most likely: whoever enters a network asks all whom it knows there.
+            # It asks us, most likely: because it knew that we are there when it entered, or else because of its name.
             self._owe(member.address, self._timing.gossip * (1 + self._random.random()))
 
     def up(self, member: Member, again: bool) -> None:

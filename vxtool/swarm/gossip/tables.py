@@ -70,7 +70,10 @@ class Tables:
             self._withdraw(member, network)
 
     def put(self, network: str, table: str, key: str, value: Mapping[str, Any]) -> None:
-        kept = json.loads(json.dumps(dict(value)))
+        try:
+            kept = json.loads(json.dumps(dict(value)))
+        except TypeError as error:
+            raise ValueError(f"no value of a record: {error}") from None
         if not self._me.is_in(network):
             raise ValueError(f"{self._me.name} is not in network {network} and has nothing to say there")
         known = self._me.records.get(network, {}).get((table, key))

@@ -18,6 +18,7 @@ LARGEST = 1 << 26  # bytes of an exchange that are looked at
 _HEARD = 1 << 52
 SAID = 1 << 53
 _TEXT = 256
+_DEPTH = 16
 _MARK = "vxgossip1"
 
 Message = list[Any]
@@ -52,11 +53,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 def encode(*message: Any) -> bytes:
     """One message. Raises ValueError for what would not be understood, or what JSON cannot say."""
     if not _is_message(list(message), SAID):
-        raise ValueError(f"no message of gossip: {str(message)[:200]}")
-    try:
-        return _encode(message).encode("ascii")
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"no message of gossip: {error}") from None
+        raise ValueError(f"no message of gossip: {message[:3]}")
+    if _is_deep(message[-1], _DEPTH):
+        raise ValueError(f"a value of gossip is nested more than {_DEPTH} deep")
+    return _encode(message).encode("ascii")
 
 
 def join(sender: Sender, messages: Iterable[bytes]) -> bytes:
@@ -90,6 +90,14 @@ def is_address(text: str) -> bool:
         return str(IPv4Address(text)) == text
     except AddressValueError:
         return False
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return False
+    return levels == 0 or any(_is_deep(inner, levels - 1) for inner in value)
 
 
 def _head(sender: Sender) -> bytes:
