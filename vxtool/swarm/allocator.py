@@ -223,6 +223,9 @@ class Allocator:
         self._vnis.free(subnet.vni for subnet in network.subnets)
         if self._ingress == network.id:
             self._ingress = None
+        for node in self._store.nodes.values():
+            if any(attachment.network == network.id for attachment in node.attachments):
+                self._nodes[node.id] = None
         self._freed = True
 
     # -- services ------------------------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 
 from vxtool.errors import UsageError
-from vxtool.model import Availability, EndpointMode, NodeState, PublishMode, Role, ServiceMode, TaskState
-from vxtool.swarm import constraint
+from vxtool.model import Availability, NodeState, PublishMode, Role, ServiceMode, TaskState
 from vxtool.swarm.allocator import holders, needs_ingress
 from vxtool.swarm.dispatcher import orphan
 from vxtool.swarm.identities import Identities
@@ -27,15 +26,14 @@ from vxtool.swarm.objects import (
     RestartPolicy,
     Service,
     ServiceSpec,
-    SubnetSpec,
     Task,
     TaskNetwork,
     TaskSpec,
-    UpdateConfig,
     UpdateState,
     UpdateStatus,
 )
 from vxtool.swarm.restart import JOBS
+from vxtool.swarm.specifications import check_endpoint, check_name, check_network, check_task, check_update
 from vxtool.swarm.store import OutOfSequence, Store
 from vxtool.swarm.tasks import CREATED
 from vxtool.swarm.timers import Timers
@@ -47,11 +45,8 @@ INGRESS = NetworkSpec("ingress", ingress=True)
 
 LEFT = "Task belonged to a node that has been deleted"
 
-_NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_]*[a-zA-Z0-9])?", re.ASCII)
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _NEVER = RestartPolicy(RestartCondition.NONE)
-_LEAST_CPU = 1_000_000  # billionths
-_LEAST_MEMORY = 4 << 20
 
 
 class Control:
@@ -118,16 +113,11 @@ class Control:
     # -- networks ------------------------------------------------------------------------------------------------------
 
     def create_network(self, spec: NetworkSpec) -> Network:
-        _check_name(spec.name)
+        check_network(spec)
         if self._store.named("network", spec.name) is not None:
             raise UsageError(f"network with name {spec.name} already exists")
-        if spec.ingress:
-            if any(network.spec.ingress for network in self._store.networks.values()):
-                raise UsageError(f"ingress network ({self._ingress_name()}) is already present")
-            if spec.attachable:
-                raise UsageError("ingress network cannot be attachable")
-        for subnet in spec.subnets:
-            _check_subnet(subnet)
+        if spec.ingress and any(network.spec.ingress for network in self._store.networks.values()):
+            raise UsageError(f"ingress network ({self._ingress_name()}) is already present")
         network = Network(self._identities.new(), spec, created_at=self._timers.now)
         with self._store.transaction() as change:
             change.network(None, network)
@@ -263,7 +253,7 @@ class Control:
                 f'Conflict. The container name "/{spec.container}" is already in use by container "{there.id}". '
                 "You have to remove (or rename) that container to be able to reuse that name."
             )
-        _check_task(spec)
+        check_task(spec)
         networks: list[TaskNetwork] = []
         for wanted in spec.networks:
             networks.append(self._attachment(spec.container, wanted, networks))
@@ -360,11 +350,11 @@ class Control:
 
     def _checked(self, spec: ServiceSpec) -> ServiceSpec:
         """The specification with its networks by id, once all of it makes sense."""
-        _check_name(spec.name)
-        _check_task(spec.task)
-        _check_update(spec.update)
-        _check_update(spec.rollback)
-        _check_endpoint(spec.endpoint)
+        check_name(spec.name)
+        check_task(spec.task)
+        check_update(spec.update)
+        check_update(spec.rollback)
+        check_endpoint(spec.endpoint)
         if spec.replicas < 0:
             raise UsageError("Total completed jobs must be non-negative" if spec.mode in JOBS else "Number of replicas must be non-negative")
         if spec.max_concurrent < 0:
@@ -407,62 +397,3 @@ def _asks_for(spec: TaskSpec, network: Network) -> bool:
 def _in_sequence(known: Node | Service, version: int | None) -> None:
     if version is not None and version != known.version:
         raise OutOfSequence("update out of sequence")
-
-
-def _check_name(name: str) -> None:
-    if not name:
-        raise UsageError("meta: name must be provided")
-    if not _NAME.fullmatch(name):
-        raise UsageError("name must be valid as a DNS name component")
-    if len(name) > 63:
-        raise UsageError("name must be 63 characters or fewer")
-
-
-def _check_task(task: TaskSpec) -> None:
-    for resources in (task.limits, task.reservations):
-        _check_resources(resources)
-    if task.restart.delay < 0:
-        raise UsageError("TaskSpec: restart-delay cannot be negative")
-    if task.restart.window < 0:
-        raise UsageError("TaskSpec: restart-window cannot be negative")
-    constraint.parse(task.placement.constraints)
-    if not task.image:
-        raise UsageError("ContainerSpec: image reference must be provided")
-
-
-def _check_resources(resources: Resources) -> None:
-    if resources.nano_cpus and resources.nano_cpus < _LEAST_CPU:
-        raise UsageError(f"invalid cpu value {resources.nano_cpus / 1e9:g}: Must be at least {_LEAST_CPU / 1e9:g}")
-    if resources.memory_bytes and resources.memory_bytes < _LEAST_MEMORY:
-        raise UsageError(f"invalid memory value {resources.memory_bytes}: Must be at least 4MiB")
-
-
-def _check_update(update: UpdateConfig) -> None:
-    if update.delay < 0:
-        raise UsageError("TaskSpec: update-delay cannot be negative")
-    if update.monitor < 0:
-        raise UsageError("TaskSpec: update-monitor cannot be negative")
-    if not 0 <= update.max_failure_ratio <= 1:
-        raise UsageError("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1")
-
-
-def _check_endpoint(endpoint: EndpointSpec) -> None:
-    for port in endpoint.ports:
-        if endpoint.mode is EndpointMode.DNSRR and port.mode is PublishMode.INGRESS:
-            raise UsageError("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
-    published = [(port.protocol, port.published) for port in endpoint.ports if port.published]
-    if len(set(published)) < len(published):
-        raise UsageError("EndpointSpec: duplicate published ports provided")
-
-
-def _check_subnet(asked: SubnetSpec) -> None:
-    try:
-        subnet = IPv4Network(asked.subnet, strict=False) if asked.subnet else None
-    except ValueError:
-        raise UsageError(f"invalid subnet {asked.subnet}: give an IPv4 network such as 10.0.9.0/24") from None
-    try:
-        gateway = IPv4Address(asked.gateway) if asked.gateway else None
-    except ValueError:
-        raise UsageError(f"invalid gateway {asked.gateway}: give an IPv4 address of the subnet") from None
-    if gateway is not None and (subnet is None or gateway not in subnet):
-        raise UsageError(f"no matching subnet for gateway {asked.gateway}")

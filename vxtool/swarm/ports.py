@@ -25,23 +25,32 @@ class Ports:
 
     def allocate(self, wanted: Iterable[PortConfig], held: Iterable[PortConfig] = ()) -> tuple[PortConfig, ...]:
         """The ports with their numbers. A port that was chosen for the service before (`held`) is kept. Takes none when one cannot be had."""
-        kept = {(port.protocol, port.target): port for port in held if port.mode is PublishMode.INGRESS}
-        mine = {(port.protocol, port.published) for port in kept.values()}
+        wanted, held = list(wanted), list(held)
+        mine = {(port.protocol, port.published) for port in held if port.mode is PublishMode.INGRESS}
         taken: list[tuple[str, int]] = []
-        allocated = []
+
+        def take(protocol: str, number: int) -> None:
+            if (protocol, number) not in mine:
+                if (protocol, number) in self._taken:
+                    raise UsageError(f"port '{number}' is already in use")
+                self._taken.add((protocol, number))
+                taken.append((protocol, number))
+
+        allocated = wanted.copy()
         try:
-            for port in wanted:
-                if port.mode is PublishMode.INGRESS:
+            # First those that the user has numbered, so that none of them is chosen for another.
+            numbered = {(port.protocol, port.published) for port in wanted if port.mode is PublishMode.INGRESS and port.published}
+            for protocol, number in sorted(numbered):
+                take(protocol, number)
+            kept: dict[tuple[str, int], list[int]] = {}
+            for port in held:
+                if port.mode is PublishMode.INGRESS and (port.protocol, port.published) not in numbered:
+                    kept.setdefault((port.protocol, port.target), []).append(port.published)
+            for index, port in enumerate(wanted):
+                if port.mode is PublishMode.INGRESS and not port.published:
                     before = kept.get((port.protocol, port.target))
-                    number: int = port.published or (before.published if before is not None else self._free(port.protocol))
-                    key = (port.protocol, number)
-                    if key not in mine:
-                        if key in self._taken:
-                            raise UsageError(f"port '{number}' is already in use")
-                        self._taken.add(key)
-                        taken.append(key)
-                    port = replace(port, published=number)
-                allocated.append(port)
+                    allocated[index] = replace(port, published=before.pop(0) if before else self._free(port.protocol))
+                    take(port.protocol, allocated[index].published)
         except UsageError:
             self._taken.difference_update(taken)
             raise

@@ -18,7 +18,7 @@ from vxtool.model import Availability, Role, TaskState
 from vxtool.model.plain import plain, revive
 from vxtool.swarm.events import Events
 from vxtool.swarm.identities import Identities
-from vxtool.swarm.objects import NetworkSpec, ServiceSpec, Settings, SwarmInfo, Task, TaskSpec
+from vxtool.swarm.objects import NetworkSpec, Service, ServiceSpec, Settings, SwarmInfo, Task, TaskSpec
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
 
@@ -115,19 +115,28 @@ class Requests:
         self.info = info
 
     def create_network(self, spec: NetworkSpec) -> Any:
-        return plain(self.swarm.tell(self.swarm.control.create_network, spec))
+        made = self.swarm.tell(self.swarm.control.create_network, spec)
+        network = self.swarm.store.networks[made.id]
+        if network.error:  # swarmkit lets it wait until there is room; who has just asked for it is better told
+            self.swarm.tell(self.swarm.control.remove_network, network.id)
+            raise UsageError(network.error)
+        return plain(network)
 
     def remove_network(self, network: str) -> None:
         self.swarm.tell(self.swarm.control.remove_network, network)
 
     def create_service(self, spec: ServiceSpec) -> Any:
-        return plain(self.swarm.tell(self.swarm.control.create_service, spec))
+        return self._settled(self.swarm.tell(self.swarm.control.create_service, spec))
 
     def update_service(self, service: str, spec: ServiceSpec, version: int | None) -> Any:
-        return plain(self.swarm.tell(self.swarm.control.update_service, service, spec, version))
+        return self._settled(self.swarm.tell(self.swarm.control.update_service, service, spec, version))
 
     def roll_back_service(self, service: str, version: int | None) -> Any:
-        return plain(self.swarm.tell(self.swarm.control.roll_back_service, service, version))
+        return self._settled(self.swarm.tell(self.swarm.control.roll_back_service, service, version))
+
+    def _settled(self, service: Service) -> Any:
+        """The service as it is when all has been done that could be done at once: with its addresses, and the version that an update must name."""
+        return plain(self.swarm.store.services[service.id])
 
     def remove_service(self, service: str) -> None:
         self.swarm.tell(self.swarm.control.remove_service, service)
