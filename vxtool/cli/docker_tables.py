@@ -172,7 +172,7 @@ def filters(texts: Iterable[str], known: Sequence[str]) -> dict[str, list[str]]:
     for text in texts:
         name, there, value = text.partition("=")
         if not there:
-            raise UsageError(f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\'')
+            raise UsageError(f'invalid argument "{text}" for "-f, --filter" flag: bad format of filter (expected name=value)')
         asked.setdefault(name.strip().lower(), []).append(value.strip())
     for name in asked:
         if name not in known:

@@ -786,11 +786,10 @@ def _title(text: Any) -> str:
 
 
 def _pad(text: Any, before: Any, after: Any) -> str:
-    text = _string(0, text)
-    left, right = _int(1, before), _int(2, after)
-    if not text or max(left, right) > _WIDEST:
-        return text
-    return " " * left + text + " " * right
+    word, left, right = _string(0, text), _int(1, before), _int(2, after)
+    if not word or max(left, right) > _WIDEST:
+        return word
+    return " " * left + word + " " * right
 
 
 def _truncate(text: Any, length: Any) -> str:
@@ -962,7 +961,8 @@ def _verb(value: Any, verb: str, flags: str, precision: int | None) -> str | Non
     if verb == "s" and isinstance(value, list | tuple | Mapping):
         return _go(value)
     if verb in "xX" and isinstance(value, str):
-        return value.encode().hex() if verb == "x" else value.encode().hex().upper()
+        digits = value.encode().hex()
+        return digits if verb == "x" else digits.upper()
     if whole and verb in "dboxXcUq":
         if verb in "cUq":
             character = chr(value) if 0 <= value <= 0x10FFFF else "\ufffd"
@@ -1006,7 +1006,8 @@ _WANTS = (
     | {"pad": "3"}
 )
 
-_HEADER_FUNCTIONS: Mapping[str, Callable[..., Any]] = _FUNCTIONS | {
+_HEADER_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    **_FUNCTIONS,
     **{name: lambda word: word for name in ("json", "title", "lower", "upper")},
     "truncate": lambda word, _: word,
 }

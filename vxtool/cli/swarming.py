@@ -48,7 +48,8 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
         from vxtool.swarm import parsing
 
         try:
-            return getattr(parsing, self._parse)(value)
+            parsed = getattr(parsing, self._parse)(value)
+            return value if isinstance(parsed, str) else parsed  # a text that is fine stays what the user wrote
         except UsageError as error:
             flag = ", ".join(sorted(param.opts, key=len)) if param is not None else self.name
             raise UsageError(f'invalid argument "{value}" for "{flag}" flag: {error}') from None

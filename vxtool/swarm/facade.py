@@ -216,7 +216,8 @@ def changed(spec: ServiceSpec, **options: Any) -> ServiceSpec:
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, by Docker's names."""
-    return {_OTHER_NAMES.get(name, name): value for name, value in options.items() if value is not None and value != ()}
+    named = {_OTHER_NAMES.get(name, name): value for name, value in options.items() if value is not None}
+    return {name: value for name, value in named.items() if value != () or name in SCALARS}
 
 
 def _applied(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
@@ -474,7 +475,7 @@ def _resolved(view: View, spec: ServiceSpec) -> ServiceSpec:
     wanted = sorted(
         (replace(one, network=view.network(one.network).id) for one in spec.task.networks), key=lambda one: view.networks[one.network].spec.name
     )
-    return _put(spec, "task.networks", tuple(wanted)) if wanted else spec  # type: ignore[no-any-return]
+    return replace(spec, task=replace(spec.task, networks=tuple(wanted)))
 
 
 def _by_id(view: View, service: Service, options: Mapping[str, Any]) -> dict[str, Any]:

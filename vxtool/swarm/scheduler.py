@@ -367,6 +367,9 @@ class Reason:
     tasks_of_service: int
     tasks: int
     recent_failures: int
+    free: Resources  # what is left to be reserved
+    taken: frozenset[tuple[str, int]]  # (protocol, port) that are published in host mode
+    branch: tuple[str, ...]  # the node's values for the task's spread preferences
 
 
 class Scheduler:
@@ -494,8 +497,19 @@ class Scheduler:
         refused = {info: pipeline.reason(info) for info in self._infos.values()}
         ranked = {info: rank for rank, info in enumerate(sorted((info for info, why in refused.items() if why is None), key=order), 1)}
         version = (task.service, task.spec_version)
+        labels = [label for descriptor in task.spec.placement.preferences if (label := _label(descriptor)) is not None]
         return [
-            Reason(info.node, ranked.get(info), why, info.active_of.get(task.service, 0), info.active, info.recent_failures(version, now))
+            Reason(
+                info.node,
+                ranked.get(info),
+                why,
+                info.active_of.get(task.service, 0),
+                info.active,
+                info.recent_failures(version, now),
+                Resources(info.nano_cpus, info.memory, dict(info.generic)),
+                frozenset(port for port, count in info.ports.items() if count),
+                tuple(label(info.node) for label in labels),
+            )
             for info, why in refused.items()
         ]
 
