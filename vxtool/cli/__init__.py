@@ -43,6 +43,7 @@ VERBS: Mapping[str, Verb] = {
     "swarm": Verb("vxtool.cli.swarm", "Make a swarm of a lab's nodes, as docker swarm does."),
     "node": Verb("vxtool.cli.node", "Look at the nodes of a swarm, drain and label them, as docker node does."),
     "network": Verb("vxtool.cli.network", "Make overlay networks of a swarm and look at them, as docker network does."),
+    "events": Verb("vxtool.cli.events", "Tell what happens in a swarm, as it happens."),
     "service": Verb("vxtool.cli.service", "Run services on a swarm, scale and update them, as docker service does."),
     "stack": Verb("vxtool.cli.stack", "Deploy, list and remove stacks: services and networks of a Compose file."),
     "run": Verb("vxtool.cli.run", "Run a container that belongs to no service, in an attachable network."),
