@@ -179,6 +179,8 @@ def test_what_it_writes_is_shown_as_it_was_written_and_its_end_is_the_command_s(
         (TaskState.FAILED, "task: non-zero exit (3)", 3, ""),
         (TaskState.FAILED, "task: non-zero exit (137): killed", 137, ""),
         (TaskState.REJECTED, "no such \x1bprogram", 125, "vxtool run: no such ?program\n"),
+        (TaskState.FAILED, "starting container failed: exec: executable file not found in $PATH", 127, "vxtool run: starting container failed: "),
+        (TaskState.FAILED, "starting container failed: exec: permission denied", 126, "vxtool run: starting container failed: "),
         (TaskState.SHUTDOWN, "", 0, ""),
     ],
     ids=str,
@@ -195,7 +197,14 @@ def test_the_exit_code_is_the_container_s(lab: Lab, invoke: Invoke, state: TaskS
 
     lab.client = SwarmClient(told)
     result = invoke("run", "--network", "web", "--", "program")
-    assert (result.stderr, result.exit_code) == (said, code)
+    assert (result.stderr[: len(said)], result.exit_code, result.stderr.count("\n")) == (said, code, said != "")
+
+
+def test_one_that_is_started_again_is_followed_to_its_last_end(lab: Lab, invoke: Invoke) -> None:
+    lab.outcome = TaskState.FAILED
+    lab.log = "2026-11-28T20:13:55.000001Z again\n"
+    result = invoke("run", "--network", "web", "--name", "probe", "--restart", "on-failure:2", "--", "false")
+    assert result.stdout == "again\n" * 3
 
 
 def test_rm_removes_it_when_it_has_ended_and_without_it_stays(lab: Lab, invoke: Invoke) -> None:

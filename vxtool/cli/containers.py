@@ -83,7 +83,7 @@ def row(view: View, task: Task, *, whole: bool = False) -> Mapping[str, Any]:
         "Command": _command(task, whole),
         "CreatedAt": go_time(task.created_at),
         "RunningFor": f"{human_duration(max(0.0, view.now - task.created_at))} ago",
-        "State": _STATES[task.state],
+        "State": _state(task),
         "Status": _status(view, task),
         "Ports": _ports(task),
         "Networks": ",".join(view.networks[one.network].spec.name for one in task.networks if one.network in view.networks),
@@ -93,6 +93,10 @@ def row(view: View, task: Task, *, whole: bool = False) -> Mapping[str, Any]:
     }
 
 
+def _state(task: Task) -> str:
+    return "created" if task.state is TaskState.FAILED and "starting container failed" in task.error else _STATES[task.state]
+
+
 def _command(task: Task, whole: bool) -> str:
     words = " ".join((*task.spec.command, *task.spec.args)) or task.spec.image.partition("@")[0].partition(":")[0].rpartition("/")[2]
     return json.dumps(words if whole or len(words) <= _COMMAND else f"{words[: _COMMAND - 1]}…", ensure_ascii=False)
@@ -100,7 +104,7 @@ def _command(task: Task, whole: bool) -> str:
 
 def _status(view: View, task: Task) -> str:
     since = max(0.0, view.now - task.changed_at)
-    state = _STATES[task.state]
+    state = _state(task)
     if state == "running":
         return f"Up {human_duration(since)}"
     if state == "exited":
@@ -139,7 +143,7 @@ FILTERS: Mapping[str, Callable[[View, Task, str], bool]] = {
     "name": lambda view, task, wanted: wanted in view.task_name(task),
     "network": _network,
     "node": _node,
-    "status": lambda view, task, wanted: _STATES[task.state] == wanted.lower(),
+    "status": lambda view, task, wanted: _state(task) == wanted.lower(),
 }
 """Of several values of one filter one must hold; of labels each, as with Docker."""
 

@@ -25,7 +25,14 @@ HOST = "host"
 """The image whose programs are the machine's: it is meant where the command stands behind `--`."""
 
 REFUSED = 125
-"""docker run's exit code when the container could not be run at all."""
+_NOT_BEGUN: Mapping[str, int] = {
+    "executable file not found": 127,
+    "no such file or directory": 127,
+    "permission denied": 126,
+    "not a directory": 126,
+    "": REFUSED,
+}
+"""docker run's exit codes when the program has never run: what the error says -> code. They are a shell's, and one for all the rest."""
 
 _NEITHER = "a container of the lab has no terminal and no input: run it with -d, and `vxtool lab exec NAME -- sh` opens a shell in it"
 _REFUSED: Mapping[str, tuple[tuple[str, ...], bool, str]] = {
@@ -117,7 +124,8 @@ def command(ctx: click.Context, /, words: tuple[str, ...], detach: bool, node: s
       vxtool lab exec probe -- ip address
       vxtool rm -f probe
 
-    The exit code is the command's; 125 when it could not be run. Ctrl-C stops it.
+    The exit code is the command's; 127 when it is not found, 126 when it cannot be executed, 125 when there is no container to run it in. Ctrl-C
+    stops it.
     """
     if detach and remove:
         raise UsageError("--rm removes what somebody has waited for: leave out --detach, or use vxtool rm later")
@@ -243,27 +251,41 @@ _STAMP = re.compile(r"^\S+Z ", re.MULTILINE)
 
 
 def follow(client: SwarmClient, task: Task, *, remove: bool = False) -> int:
-    """Shows what it writes until it has ended; its exit code."""
+    """Shows what it writes until it has ended, and is not started again; its exit code."""
     from vxtool.cli import INTERRUPTED
-    from vxtool.model import TaskState
 
     log = _Log(client, task.id)
     interrupted = False
-    while True:
+    now: Task | None = task
+    while now is not None and not _is_over(now):
         try:
-            now = client.wait(_PERIOD).tasks.get(task.id)
+            now = _known(client.wait(_PERIOD), task.spec.container)
+            if now is not None and now.id != log.task:  # its restart policy has put another one in its place
+                log.show(last=True)
+                log = _Log(client, now.id)
             log.show()
-            if now is None or now.state > TaskState.RUNNING:
-                break
         except KeyboardInterrupt:
-            if interrupted:
+            if interrupted or now is None:
                 raise
             interrupted = True
-            client.stop_container(task.id)
+            client.stop_container(now.id)
     log.show(last=True)
     if remove and now is not None:
-        client.remove_container(task.id, force=True)
+        client.remove_container(now.id, force=True)
     return _ended(now) if now is not None and not interrupted else INTERRUPTED
+
+
+def _known(view: View, name: str) -> Task | None:
+    from vxtool.model import TaskState
+
+    return next((task for task in view.tasks.values() if task.spec.container == name and task.desired < TaskState.REMOVE), None)
+
+
+def _is_over(task: Task) -> bool:
+    """One that has ended and is still meant to run is being looked at: whether its policy starts it again."""
+    from vxtool.model import TaskState
+
+    return task.state > TaskState.RUNNING and task.desired > TaskState.RUNNING
 
 
 def _ended(task: Task) -> int:
@@ -277,8 +299,9 @@ def _ended(task: Task) -> int:
         return code % 256
     if task.state is TaskState.SHUTDOWN:
         return 0  # somebody has stopped it
-    click.echo(f"vxtool run: {shown(task.error or task.message or task.state.name.lower())}", err=True)
-    return REFUSED
+    why = task.error or task.message or task.state.name.lower()
+    click.echo(f"vxtool run: {shown(why)}", err=True)
+    return next(code for said, code in _NOT_BEGUN.items() if said in why.lower())
 
 
 class _Log:
@@ -286,14 +309,14 @@ class _Log:
 
     def __init__(self, client: SwarmClient, task: str) -> None:
         self._client = client
-        self._task = task
+        self.task = task
         self._offset = 0
         self._rest = ""
 
     def show(self, last: bool = False) -> None:
         """Whole lines, and the rest, too, when no more will come."""
         while True:
-            text, self._offset = self._client.logs(self._task, self._offset)
+            text, self._offset = self._client.logs(self.task, self._offset)
             lines, there, rest = (self._rest + text).rpartition("\n")
             self._rest = rest
             if there:
