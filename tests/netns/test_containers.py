@@ -126,6 +126,17 @@ def test_files_of_a_container_are_not_the_machines(world, tmp_path):
     assert Path("/etc/hosts").read_text() == before
 
 
+def test_a_container_has_files_that_the_machine_lacks(world, tmp_path):
+    """/etc/resolv.conf is a link to nowhere on machines whose resolver does not run; without the file names would be asked for at the wrong place."""
+    world.sh("mkdir /run/netns/etc; cp -a /etc/passwd /etc/group /run/netns/etc; ln -s /run/nobody/resolv.conf /run/netns/etc/")
+    world.sh("mount --bind /run/netns/etc /etc")
+    sandbox()
+    files = {"/etc/hosts": HOSTS, "/etc/resolv.conf": "nameserver 127.0.0.11\n"}
+    assert ran(tmp_path, "sh", "-c", "cat /etc/resolv.conf; id -un; ls /etc | wc -l", files=files) == (0, "nameserver 127.0.0.11\nnobody\n4\n")
+    assert os.path.islink("/etc/resolv.conf")
+    assert not os.path.exists("/etc/hosts")
+
+
 def test_a_variable_without_a_value_is_taken_away(world, tmp_path):
     sandbox()
     assert ran(tmp_path, "sh", "-c", "echo ${HOME-none} $A", env=("HOME", "A=b=c")) == (0, "none b=c\n")
@@ -264,6 +275,16 @@ def test_the_log_is_bounded_and_the_last_words_are_in_it(world, tmp_path):
     assert end(containers.start(wanted(tmp_path, "sh", "-c", "seq 1000000; echo the end")), 60) == 0
     assert (tmp_path / "log").read_text().endswith(" the end\n")
     assert sum(path.stat().st_size for path in tmp_path.glob("log*")) <= 8.1 * (1 << 20)
+
+
+def test_a_program_goes_on_when_somebody_removes_its_log(world, tmp_path):
+    sandbox()
+    script = "trap 'seq 1000000; exit 4' USR1; echo ready; while :; do sleep 0.05; done"
+    container = containers.start(wanted(tmp_path, "sh", "-c", script))
+    until(lambda: "ready" in (tmp_path / "log").read_text())
+    (tmp_path / "log").unlink()
+    container.signal(signal.SIGUSR1)
+    assert end(container, 60) == 4
 
 
 # -- health checks ---------------------------------------------------------------------------------------------------------

@@ -255,15 +255,22 @@ class Log:
         if self._stamped:
             piece = self._stamp(piece)
         if self._size + len(piece) > LOG_SIZE:
-            os.close(self._file)
-            os.rename(self._name, f"{self._name}.1", src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            self._file = self._begin()
+            self._turn()
         self._size += len(piece)
         try:
             os.write(self._file, piece)
         except OSError:
             return True  # no space left: the program is not to wait for that
         return True
+
+    def _turn(self) -> None:
+        try:
+            os.rename(self._name, f"{self._name}.1", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            full, self._file = self._file, self._begin()
+            os.close(full)
+        except OSError:  # somebody has removed the file, or there is no room for another: this one begins anew
+            os.ftruncate(self._file, 0)
+            self._size = 0
 
     def _stamp(self, piece: bytes) -> bytes:
         now = time.time()
@@ -451,15 +458,30 @@ def _furnish_docker(node: str) -> None:
 def furnish_etc(files: list[tuple[str, str]]) -> None:
     """Lays files of the endpoint's own over the machine's. /run/netns, where they are made, ends up empty: a container sees no namespaces."""
     _mount("tmpfs", "/run/netns", "tmpfs", _MS_NOSUID_NODEV_NOEXEC, "mode=755")
+    missing = [path for path, _ in files if not os.path.exists(path)]
+    for folder in {os.path.dirname(path) for path in missing}:
+        _make_room(folder, [os.path.basename(path) for path in missing if os.path.dirname(path) == folder])
     for number, (path, text) in enumerate(files):
-        if not os.path.exists(path):
-            continue
         made = f"/run/netns/{number}"
         with open(made, "w") as file:
             file.write(text)
         os.chmod(made, 0o644)
         _mount(made, path, "", _MS_BIND)
         os.unlink(made)
+
+
+def _make_room(folder: str, names: list[str]) -> None:
+    """Where the machine has no such files there is nothing to lay ours over, and it is not to get any: the folder becomes one of ours, with links to
+    all that the machine has there."""
+    behind = f"/run/netns/{os.path.basename(folder)}"
+    os.mkdir(behind)
+    _mount(folder, behind, "", _MS_BIND_REC)
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID_NODEV_NOEXEC, "mode=755")
+    for name in os.listdir(behind):
+        if name not in names:  # it may be a link that leads nowhere
+            os.symlink(f"{behind}/{name}", f"{folder}/{name}")
+    for name in names:
+        os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
 
 
 # -- system calls ----------------------------------------------------------------------------------------------------------

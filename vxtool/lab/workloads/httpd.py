@@ -105,7 +105,7 @@ def _answer(head: bytes) -> tuple[bytes, bool]:
     first, *lines = re.split(rb"\r?\n", head)
     request = _REQUEST.fullmatch(first)
     if request is None:
-        return _response(505 if re.fullmatch(rb"\S+ \S+ HTTP/\d\.\d", first) else 400, close=True), False
+        return _response(505 if re.fullmatch(rb"\S+ \S+ HTTP/[02-9]\.\d", first) else 400, close=True), False
     method, target, minor = request.group(1).decode(), request.group(2).decode("latin-1"), int(request.group(3))
     fields = {}
     for line in lines:
