@@ -21,9 +21,16 @@ __all__ = ["LocalSwarm"]
 class LocalSwarm:
     """`names` are nodes, the first one the manager. Waiting lets virtual time pass."""
 
-    def __init__(self, *names: str, outcome: Callable[[Task], TaskState | None] = lambda task: None, seed: int = 1, **settings: Any) -> None:
-        self.swarm = Swarm(Settings(**settings), random=Random(seed), now=1_700_000_000.0, watch=self._see)
-        info = SwarmInfo("swarm0id", 1_700_000_000.0, self.swarm.settings, "SWMTKN-1-worker", "SWMTKN-1-manager")
+    def __init__(
+        self,
+        *names: str,
+        outcome: Callable[[Task], TaskState | None] = lambda task: None,
+        seed: int = 1,
+        now: float = 1_700_000_000.0,
+        **settings: Any,
+    ) -> None:
+        self.swarm = Swarm(Settings(**settings), random=Random(seed), now=now, watch=self._see)
+        info = SwarmInfo("swarm0id", now, self.swarm.settings, "SWMTKN-1-worker", "SWMTKN-1-manager")
         self.requests = Requests(self.swarm, info)
         self.agents = SimulatedAgents(self.swarm, outcome)
         self.client = SwarmClient(self.ask)

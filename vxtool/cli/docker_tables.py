@@ -16,7 +16,7 @@ from typing import Any
 
 from vxtool.errors import UsageError
 
-from .go_template import Template
+from .go_template import FOR_HTML, Marshaled, Template
 
 __all__ = [
     "ago",
@@ -80,7 +80,7 @@ def _label_heading(key: str) -> str:
 
 def _methods(row: Row) -> Row:
     """A field that takes an argument is none of the row's JSON; the fields stand in alphabetical order, as Go marshals a map."""
-    return dict(sorted(row.items()))
+    return Marshaled(sorted(row.items()))
 
 
 def _cell(value: Any) -> Any:
@@ -155,7 +155,8 @@ def inspected(documents: Sequence[Mapping[str, Any]], format: str | None, option
 
 
 def json_text(text: str) -> str:
-    """JSON in which what a terminal might obey stands as \\\\uXXXX: it can only be inside strings."""
+    """JSON as Go writes it: what a terminal or a page of HTML might obey stands as \\\\uXXXX: it can only be inside strings."""
+    text = text.translate(FOR_HTML)
     if text.isascii():
         return text
     return "".join(character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text)

@@ -16,7 +16,7 @@ from typing import Any
 
 from vxtool.errors import UsageError
 
-__all__ = ["Template"]
+__all__ = ["FOR_HTML", "Marshaled", "Template"]
 
 _DEEPEST = 60
 """Levels of nesting: parentheses, blocks, and what a value holds. More are a mistake."""
@@ -755,8 +755,17 @@ def _int(number: int, value: Any) -> int:
     return value
 
 
+class Marshaled(dict[str, Any]):
+    """A row that turns itself into JSON: Go then writes <, > and & as \\u003c.., which the function `json` alone does not."""
+
+
 def _json(value: Any) -> str:
-    return json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"))
+    return text.translate(FOR_HTML) if isinstance(value, Marshaled) else text
+
+
+FOR_HTML = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&"})
+"""How Go's encoding/json writes what might be taken for HTML; in JSON it stands in strings only."""
 
 
 def _jsonable(value: Any) -> Any:

@@ -107,9 +107,14 @@ def _name(view: View, task: Task, no_resolve: bool) -> str:
 
 
 def plain_image(image: str) -> str:
-    """Without its digest, and as Docker's users know it."""
+    """Without its digest, where it has a tag."""
+    from vxtool.swarm import parsing
+
     name, _, _ = image.partition("@")
-    return name.removeprefix("docker.io/").removeprefix("library/")
+    try:
+        return parsing.image(name) if ":" in name.rpartition("/")[2] else image
+    except UsageError:
+        return image
 
 
 def _error(text: str, whole: bool) -> str:

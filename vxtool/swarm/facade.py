@@ -83,7 +83,7 @@ def _policy(which: str) -> dict[str, Scalar]:
 
 
 SCALARS: Mapping[str, Scalar] = {
-    "image": Scalar("task.image", _text),
+    "image": Scalar("task.image", parsing.image),
     "args": Scalar("task.args", parsing.words),
     "entrypoint": Scalar("task.command", parsing.words),
     "hostname": Scalar("task.hostname", _text),

@@ -28,6 +28,7 @@ __all__ = [
     "generic",
     "health",
     "host",
+    "image",
     "integer",
     "key_value",
     "key_values",
@@ -373,6 +374,28 @@ def generic(text: str) -> tuple[str, int]:
     if not re.fullmatch(r"\d{1,18}", amount, re.ASCII):
         raise UsageError(f"invalid generic-resource request `{text}`, Named Generic Resources is not supported for service create or update")
     return kind, int(amount)
+
+
+_WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?P<registry>(?:[a-zA-Z0-9.-]*[.:][a-zA-Z0-9.:-]*|localhost)/)?(?P<path>{_WORD}(?:/{_WORD})*)"
+    r"(?P<tag>:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?(?P<digest>@[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+_LONGEST_NAME = 255
+
+
+def image(text: str) -> str:
+    """The reference as Docker keeps it: `docker.io/library/httpd` and `httpd` are `httpd:latest`."""
+    match = _REFERENCE.fullmatch(text) if len(text) <= 2 * _LONGEST_NAME else None
+    if match is None or len(match["path"]) > _LONGEST_NAME:
+        raise UsageError(f"ContainerSpec: {_quoted(text)} is not a valid repository/tag")
+    registry, path, tag, digest = (match[name] or "" for name in ("registry", "path", "tag", "digest"))
+    if registry in ("docker.io/", "index.docker.io/"):
+        registry, path = "", path.removeprefix("library/")
+    elif not registry:
+        path = path.removeprefix("library/") if path.count("/") == 1 else path
+    return f"{registry}{path}{tag or ('' if digest else ':latest')}{digest}"
 
 
 def words(text: str) -> tuple[str, ...]:

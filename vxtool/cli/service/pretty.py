@@ -19,7 +19,7 @@ _MODES = {ServiceMode.REPLICATED: "Replicated", ServiceMode.GLOBAL: "Global"}
 
 
 def page(view: View, service: Service) -> str:
-    text = "\n".join(_lines(view, service)) + "\n"
+    text = "\n".join(_lines(view, service)) + "\n\n"
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
@@ -80,7 +80,7 @@ def _lines(view: View, service: Service) -> Iterator[str]:
             yield f" PublishedPort = {port.published}"
             yield f"  Protocol = {port.protocol}"
             yield f"  TargetPort = {port.target}"
-            yield f"  PublishMode = {port.mode.value}"
+            yield f"  PublishMode = {port.mode.value}" + (" " if port is service.ports[-1] else "")
     if (check := task.health) is not None:
         yield " Healthcheck:"
         yield f"  Interval = {go_duration(check.interval)}"
@@ -89,7 +89,7 @@ def _lines(view: View, service: Service) -> Iterator[str]:
         yield f"  Timeout =\t{go_duration(check.timeout)}"
         if check.test:
             yield "  Tests:"
-            yield from (f"\t Test = {word}" for word in check.test)
+            yield "\n".join(f"\t Test = {word}" for word in check.test) + " "
 
 
 def _policy(title: str, order: str, update: UpdateConfig) -> Iterator[str]:

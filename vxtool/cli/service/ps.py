@@ -51,6 +51,6 @@ def command(
     if missing and len(missing) == len(services):
         raise UsageError("; ".join(missing))
     tasks = chosen_tasks(view, tasks, filters, FILTERS)
-    click.echo(task_table(view, tasks, format=format, quiet=quiet, no_trunc=no_trunc, no_resolve=no_resolve), nl=False)
+    click.echo(task_table(view, tasks, format=format, quiet=quiet, no_trunc=no_trunc or quiet, no_resolve=no_resolve), nl=False)
     if missing:
         raise UsageError("; ".join(missing))
