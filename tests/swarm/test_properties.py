@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
 from random import Random
 from typing import Any
 
@@ -18,6 +20,7 @@ from vxtool.model import Availability, NodeState, PublishMode, ServiceMode, Task
 from vxtool.model.plain import plain, revive
 from vxtool.swarm import constraint
 from vxtool.swarm.control import INGRESS
+from vxtool.swarm.journal import Journal
 from vxtool.swarm.objects import (
     EndpointSpec,
     FailureAction,
@@ -27,9 +30,11 @@ from vxtool.swarm.objects import (
     Placement,
     PortConfig,
     Resources,
+    RestartCondition,
     RestartPolicy,
     Service,
     ServiceSpec,
+    Settings,
     SubnetSpec,
     Task,
     TaskNetwork,
@@ -41,6 +46,8 @@ from vxtool.swarm.swarm import Swarm
 
 ZONES = ("eu", "us")
 NETWORKS = ("wide", "tiny")
+OTHERS = ("n1", "n2")  # networks that come and go
+CONTAINERS = ("c1", "c2", "c3")
 
 _RUNNING = TaskState.RUNNING
 
@@ -56,7 +63,7 @@ SPECS = st.builds(
         EndpointSpec(ports=(port,) if port else ()),
     ),
     st.sampled_from(("httpd", "echo")),
-    st.sampled_from((None, *NETWORKS)),
+    st.sampled_from((None, *NETWORKS, "n1")),
     st.sampled_from((None, "==eu", "!=eu")),
     st.sampled_from((0, 0, 1, 2)),
     st.sampled_from((0, 0, 64 << 20, 512 << 20)),
@@ -78,7 +85,8 @@ class SwarmMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.copy = Store()
-        self.bad: set[str] = set()  # services whose tasks fail
+        self.journal = Journal(":memory:")
+        self.bad: set[str] = set()  # services and containers whose tasks fail
         self.nodes = 0
         self.names = 0
 
@@ -88,14 +96,16 @@ class SwarmMachine(RuleBasedStateMachine):
         self.control = self.swarm.control
         self.agents = SimulatedAgents(self.swarm, self._outcome)
         self.swarm.tell(self.control.create_network, INGRESS)
-        self.swarm.tell(self.control.create_network, NetworkSpec("wide"))
-        self.swarm.tell(self.control.create_network, NetworkSpec("tiny", subnets=(SubnetSpec("10.99.0.0/28"),)))
+        self.swarm.tell(self.control.create_network, NetworkSpec("wide", attachable=True))
+        tiny = SubnetSpec("10.99.0.0/28", reserved={"router": "10.99.0.4"})
+        self.swarm.tell(self.control.create_network, NetworkSpec("tiny", subnets=(tiny,), attachable=True))
         for _ in range(count):
             self.join("eu")
 
     # -- witnesses -----------------------------------------------------------------------------------------------------
 
     def _journal(self, version: int, changes: Changes) -> None:
+        self.journal.write(version, changes)
         self.copy.replay(version, [Record(*record) for record in changes.records()])
 
     def _watch(self, changes: Changes) -> None:
@@ -103,7 +113,9 @@ class SwarmMachine(RuleBasedStateMachine):
             if old is not None and new is not None:
                 assert old.state <= new.state, (old, new)
                 assert old.desired <= new.desired, (old, new)
-                assert (old.slot, old.service, old.spec) == (new.slot, new.service, new.spec)
+                assert (old.slot, old.service) == (new.slot, new.service)
+                assert old.spec == (new.spec if new.service else replace(new.spec, networks=old.spec.networks))
+                assert old.networks == new.networks or not old.networks or not new.service
                 assert old.node in ("", new.node)
                 if old.state < TaskState.ASSIGNED <= new.state <= _RUNNING:
                     self._check_placed(new)
@@ -122,7 +134,7 @@ class SwarmMachine(RuleBasedStateMachine):
     def _outcome(self, task: Task) -> TaskState | None:
         service = self.swarm.store.services.get(task.service)
         if service is None:
-            return None
+            return TaskState.FAILED if task.spec.container in self.bad else None
         if task.job_iteration is not None:
             return TaskState.COMPLETE
         return TaskState.FAILED if service.spec.name in self.bad and task.spec.image == "echo" else None
@@ -131,12 +143,12 @@ class SwarmMachine(RuleBasedStateMachine):
 
     @rule(zone=st.sampled_from(ZONES))
     def join(self, zone: str) -> None:
-        if self.nodes == 6:
+        if len(self.swarm.store.nodes) == 6:
             return
         self.nodes += 1
-        name = f"vm{self.nodes}"
-        self.swarm.tell(self.control.add_node, Node(name, name, labels={"zone": zone}, state=NodeState.UNKNOWN, described=False))
-        self.agents.connect(name, Node(name, name, resources=Resources(0, 1 << 30)))
+        name, host = f"vm{self.nodes}", f"host{self.nodes % 6}"  # who was removed comes back under another identity
+        self.swarm.tell(self.control.add_node, Node(name, host, labels={"zone": zone}, state=NodeState.UNKNOWN, described=False))
+        self.agents.connect(name, Node(name, host, resources=Resources(0, 1 << 30)))
 
     @rule(data=st.data(), how=st.sampled_from(("cut", "connect", "drain", "pause", "active", "label", "remove")))
     def node(self, data: Any, how: str) -> None:
@@ -188,21 +200,73 @@ class SwarmMachine(RuleBasedStateMachine):
         else:
             self._try(lambda: self.control.remove_service(service.id))
 
-    def _try(self, call: Any) -> None:
+    @rule(name=st.sampled_from(OTHERS), prefix=st.sampled_from(("", "10.0.7.0/29", "10.0.7.0/28")), attachable=st.booleans())
+    def network(self, name: str, prefix: str, attachable: bool) -> None:
+        subnets = (SubnetSpec(prefix),) if prefix else ()
+        self._try(lambda: self.control.create_network(NetworkSpec(name, subnets=subnets, attachable=attachable)))
+
+    @rule(name=st.sampled_from((*OTHERS, *OTHERS, *NETWORKS, "ingress")))
+    def network_removed(self, name: str) -> None:
+        self._try(lambda: self.control.remove_network(name))
+
+    @rule(
+        data=st.data(),
+        name=st.sampled_from(CONTAINERS),
+        networks=st.lists(st.sampled_from((*NETWORKS, *OTHERS)), max_size=2),
+        address=st.sampled_from((None, None, "10.99.0.4", "10.99.0.5", "10.0.7.3")),
+        policy=st.sampled_from((RestartPolicy(), RestartPolicy(RestartCondition.ANY, 0.5), RestartPolicy(RestartCondition.ON_FAILURE, 0.5, 3))),
+        bad=st.booleans(),
+    )
+    def run(self, data: Any, name: str, networks: list[str], address: str | None, policy: RestartPolicy, bad: bool) -> None:
+        nodes = sorted(self.swarm.store.nodes)
+        if not nodes:
+            return
+        node = data.draw(st.sampled_from(nodes))
+        wanted = tuple(TaskNetwork(network, (), IPv4Interface(address) if address else None) for network in networks)
+        if self._try(lambda: self.control.run_container(TaskSpec("echo", container=name, networks=wanted, restart=policy), node)):
+            (self.bad.add if bad else self.bad.discard)(name)
+
+    @rule(
+        name=st.sampled_from(CONTAINERS),
+        network=st.sampled_from((*NETWORKS, *OTHERS, "ingress")),
+        address=st.sampled_from((None, None, "10.99.0.5", "10.0.7.3")),
+        how=st.sampled_from(("connect", "connect", "disconnect", "disconnect", "stop", "remove", "force")),
+    )
+    def container(self, name: str, network: str, address: str | None, how: str) -> None:
+        control = self.control
+        acts: dict[str, Callable[[], object]] = {
+            "connect": lambda: control.connect(network, name, IPv4Address(address) if address else None),
+            "disconnect": lambda: control.disconnect(network, name),
+            "stop": lambda: control.stop_container(name),
+            "remove": lambda: control.remove_container(name),
+            "force": lambda: control.remove_container(name, force=True),
+        }
+        self._try(acts[how])
+
+    @rule(history=st.sampled_from((0, 1, 5, -1)), heartbeat=st.sampled_from((5.0, 10.0)), wait=st.sampled_from((2.0, 60.0)))
+    def settings(self, history: int, heartbeat: float, wait: float) -> None:
+        self.swarm.tell(self.swarm.change_settings, Settings(history, heartbeat, old_task_timeout=wait))
+
+    def _try(self, call: Any) -> bool:
         """A refusal leaves everything as it was."""
         version = self.swarm.store.version
         try:
             self.swarm.tell(call)
         except UsageError:
             assert self.swarm.store.version == version
+            return False
+        return True
 
     @rule()
     def the_control_plane_is_killed(self) -> None:
         """Another one goes on with what the journal holds; the agents find it."""
-        store, self.copy = self.copy, Store()
+        store = self.journal.load()
+        assert (store.nodes, store.networks, store.services, store.tasks, store.version) == (
+            *(self.copy.nodes, self.copy.networks, self.copy.services, self.copy.tasks),
+            self.copy.version,
+        )
         store.journal_to(self._journal)
-        self.copy.replay(store.version, [Record(*record) for record in store.everything().records()])
-        self.swarm = Swarm(store=store, random=Random(self.swarm.store.version), now=self.swarm.now, watch=self._watch)
+        self.swarm = Swarm(self.swarm.settings, store=store, random=Random(self.swarm.store.version), now=self.swarm.now, watch=self._watch)
         self.control = self.swarm.control
         self.agents.swarm = self.swarm
         for node in sorted(self.agents.connected):
@@ -236,6 +300,29 @@ class SwarmMachine(RuleBasedStateMachine):
         )
         for counted in (given, vnis, ports):
             assert not [key for key, count in counted.items() if count > 1]
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "swarm"))
+    def what_is_given_is_needed(self) -> None:
+        """No node has a load balancer in a network where it has no task; nobody who is to run has an address of a network that is gone."""
+        store = self.swarm.store
+        ingress = {network.id for network in store.networks.values() if network.spec.ingress}
+        for node in store.nodes.values():
+            there = [one for task in store.on_node(node.id) if task.desired <= _RUNNING or task.state <= _RUNNING for one in task.networks]
+            assert {one.network for one in node.attachments} <= ingress | {one.network for one in there}
+            assert {one.network for one in node.attachments} <= store.networks.keys() | {one.network for one in there}
+        for task in store.tasks.values():
+            if task.desired <= _RUNNING and task.state <= _RUNNING:
+                assert {one.network for one in task.networks} <= store.networks.keys()
+                if not task.service:
+                    assert {one.network for one in task.networks} <= {one.network for one in task.spec.networks}
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "swarm"))
+    def a_container_keeps_its_name_and_its_node(self) -> None:
+        containers = [task for task in self.swarm.store.of_service("") if task.desired < TaskState.REMOVE]
+        assert len({task.spec.container for task in containers}) == len(containers)
+        assert all(task.node in self.swarm.store.nodes for task in containers)
 
     @invariant()
     @precondition(lambda self: hasattr(self, "swarm"))
@@ -296,6 +383,14 @@ class SwarmMachine(RuleBasedStateMachine):
                     for node in store.nodes.values()
                     if constraint.node_matches(constraint.parse(service.spec.task.placement.constraints), node)
                 } | {task.node for task in running + waiting if task.spec != service.spec.task}
+        for task in store.of_service(""):
+            if task.desired <= _RUNNING:
+                complete = {one.network for one in task.networks} == {one.network for one in task.spec.networks}
+                assert (task.state is _RUNNING and complete) or task.error, task
+        for name, held in self.agents._held.items():
+            for task in store.on_node(name):
+                if task.state is _RUNNING and name in self.agents.connected:
+                    assert (held[task.id].networks, held[task.id].desired) == (task.networks, task.desired), "its agent knows how it is to be"
         for table, kind in ((store.nodes, Node), (store.services, Service), (store.tasks, Task)):
             for one in table.values():  # type: ignore[attr-defined]
                 assert revive(kind, json.loads(json.dumps(plain(one)))) == one

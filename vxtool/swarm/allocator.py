@@ -94,14 +94,14 @@ class Allocator:
         for service in store.services.values():
             self._ports.take(service.ports)
             for id, address in service.vips:
-                self._take(id, address)
+                self._hold(id, address)
         for node in store.nodes.values():
             for attachment in node.attachments:
-                self._take(attachment.network, attachment.address)
+                self._hold(attachment.network, attachment.address)
         for task in store.tasks.values():
             if task.networks and not dead(task):
                 for attachment in task.networks:
-                    self._take(attachment.network, attachment.address)
+                    self._hold(attachment.network, attachment.address)
                 self._held[task.id] = task.networks
                 if task.state >= TaskState.ASSIGNED:
                     self._assigned(task)
@@ -401,6 +401,11 @@ class Allocator:
                 if wanted is not None or number == len(known.subnets) - 1:
                     raise
         raise UsageError(f"{wanted} is in no subnet of the network {known.spec.name}")
+
+    def _hold(self, network: str, address: IPv4Interface | None) -> None:
+        """What an object has been given before. A task that is only to be stopped yet may have outlived its network."""
+        if network in self._store.networks:
+            self._take(network, address)
 
     def _give_back(self, network: str, address: IPv4Interface | None) -> None:
         known = self._store.networks.get(network)
