@@ -19,7 +19,7 @@ __all__ = ["LocalSwarm"]
 
 
 class LocalSwarm:
-    """`names` are nodes, the first one the manager. Waiting lets virtual time pass."""
+    """`names` are nodes, the first one the manager; `identity` makes their ids. Waiting lets virtual time pass."""
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class LocalSwarm:
         outcome: Callable[[Task], TaskState | None] = lambda task: None,
         seed: int = 1,
         now: float = 1_700_000_000.0,
+        identity: Callable[[str], str] = lambda name: name,
         **settings: Any,
     ) -> None:
         self.swarm = Swarm(Settings(**settings), random=Random(seed), now=now, watch=self._see)
@@ -37,9 +38,9 @@ class LocalSwarm:
         self.swarm.tell(self.swarm.control.create_network, INGRESS)
         for number, name in enumerate(names or ("vm1", "vm2", "vm3")):
             role = Role.WORKER if number else Role.MANAGER
-            described = Node(name, name, f"192.0.2.{number + 1}", resources=Resources(4_000_000_000, 8 << 30), engine_version="19.03.15")
-            self.swarm.tell(self.swarm.control.add_node, Node(name, name, described.address, role, state=NodeState.UNKNOWN))
-            self.agents.connect(name, described)
+            described = Node(identity(name), name, f"192.0.2.{number + 1}", resources=Resources(4_000_000_000, 8 << 30), engine_version="19.03.15")
+            self.swarm.tell(self.swarm.control.add_node, Node(described.id, name, described.address, role, state=NodeState.UNKNOWN))
+            self.agents.connect(described.id, described)
 
     def _see(self, changes: Changes) -> None:
         if hasattr(self, "requests"):
