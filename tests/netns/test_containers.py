@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -551,6 +552,33 @@ def test_a_container_whose_agent_was_killed_while_it_began_is_not_there(world, t
         until(lambda: living() == {}, 2)
 
 
+def test_a_container_that_its_agents_successor_could_not_see_yet_never_runs(world, tmp_path, monkeypatch):
+    """The agent dies right after it has made the process, and that one is slow to take the lock by which it is found."""
+    sandbox()
+    end(containers.start(wanted(tmp_path, "true")))
+    fork, lockf = os.fork, fcntl.lockf
+
+    def fork_and_die() -> int:
+        child = fork()
+        if child:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return child
+
+    def lock_late(*how: int) -> None:
+        time.sleep(0.2)
+        lockf(*how)
+
+    def work() -> None:
+        monkeypatch.setattr(os, "fork", fork_and_die)
+        monkeypatch.setattr(fcntl, "lockf", lock_late)
+        containers.start(wanted(tmp_path, "sh", "-c", "echo it runs; sleep 1000"))
+
+    os.waitpid(agent(work), 0)
+    assert containers.end_recorded(tmp_path, "vm1") == []
+    until(lambda: living() == {}, 5)
+    assert not (tmp_path / "log").exists() or (tmp_path / "log").read_text() == ""
+
+
 def living() -> dict[int, str]:
     """Processes of this world but for the test's own, as process 1 must: the dead ones are buried."""
     while True:
@@ -601,6 +629,15 @@ def test_httpd_listens_when_it_has_started(world, tmp_path):
     assert page() == "<html><body><h1>It works!</h1></body></html>\n"
     container.stop()
     assert end(container) == 0
+
+
+def test_httpd_has_nothing_of_the_agents_open(world, tmp_path):
+    sandbox()
+    container = containers.start(wanted(tmp_path, image="httpd"))
+    (httpd,) = (pid for pid, name in processes().items() if name == "httpd")
+    links = [os.readlink(f"/proc/{httpd}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{httpd}/fd")]
+    assert sorted(links) == ["/dev/null", "anon_inode", "pipe", "pipe", "socket"]
+    container.kill()
 
 
 def test_httpd_says_who_it_is_at_the_port_that_is_wanted(world, tmp_path):
