@@ -1,6 +1,7 @@
 """Where the next task of a service would go, and why not elsewhere: the scheduler's own filters and order, asked for reasons.
 
-Knows views; decides nothing: a scheduler of its own is told of the same nodes and tasks, and asked.
+Knows views; decides nothing: a scheduler of its own is told of the same nodes and tasks, and asked. It hears of failures through the tasks that have
+failed: those that the history no longer has, it does not count.
 """
 
 from __future__ import annotations

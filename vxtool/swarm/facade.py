@@ -224,7 +224,7 @@ def _applied(spec: ServiceSpec, options: Mapping[str, Any]) -> ServiceSpec:
     health: dict[str, Any] = {}
     for option, value in options.items():
         many, _, how = option.rpartition("_")
-        plain = many if how in ("add", "rm") else option
+        plain = many if how in ("add", "rm") and option not in UNSUPPORTED else option
         if option in SCALARS:
             scalar = SCALARS[option]
             spec = _put(spec, scalar.path, tuple(value) if isinstance(value, list) else _parsed(scalar.parse, value))
