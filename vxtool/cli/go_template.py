@@ -922,19 +922,18 @@ def _printf(text: Any, *values: Any) -> str:
             return "%!(NOVERB)"
         if verb == "%":
             return "%"
+        complaint = ""
         numbers = []
-        for given in (width, precision):
-            if given == "*":
-                asked = take() if used < len(left) else None
-                if not isinstance(asked, int):
-                    return "%!(BADWIDTH)"
-                given = str(asked)
-            numbers.append(int(given[:9]) if given else 0)
-        if abs(numbers[0]) > _WIDEST or numbers[1] > _WIDEST:
-            return "%!(BADWIDTH)"
+        for given, word in ((width, "BADWIDTH"), (precision, "BADPREC")):
+            asked = take() if given == "*" and used < len(left) else given
+            if given == "*" and (not isinstance(asked, int) or abs(asked) > _WIDEST):
+                complaint, asked = f"{complaint}%!({word})", 0
+            elif asked is not None and len(str(asked)) > len(str(_WIDEST)):
+                return "%!(NOVERB)"
+            numbers.append(int(asked or 0))
         if used >= len(left):
-            return f"%!{verb}(MISSING)"
-        return _formatted(take(), verb, flags, numbers[0], numbers[1] if exact else None)
+            return f"{complaint}%!{verb}(MISSING)"
+        return complaint + _formatted(take(), verb, flags, min(numbers[0], _WIDEST), min(numbers[1], _WIDEST) if exact else None)
 
     out = _VERB.sub(one, _string(0, text))
     if used < len(left):
