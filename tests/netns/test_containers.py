@@ -486,6 +486,8 @@ def test_lab_exec_joins_the_container(world, tmp_path):
     assert "\n".join(lines[7:]).startswith(HOSTS)
     assert "sleep 1000" in lines
     container.kill()
+    end(container)
+    assert os.listdir(tmp_path / "programs") == []
 
 
 def test_what_lab_exec_has_started_ends_with_the_container(world, tmp_path):

@@ -273,9 +273,7 @@ def _how(
 def _container(running: Running, place: Place) -> dict[str, Any]:
     """What is written down of the container that runs at a place; {} when none does."""
     record = running.folder / "programs" / f"{place.namespace}{MAIN}"
-    with suppress(FileNotFoundError), record.open("rb") as file:
-        return {} if lock_holder(file.fileno()) is None else main_of(record)
-    return {}
+    return {} if _holder(record) is None else main_of(record)
 
 
 def rights(identity: Identity, *, sandboxed: bool = True, privileged: bool = False) -> dict[str, Any]:
@@ -377,18 +375,25 @@ def _enter(running: Running, place: Place, plan: dict[str, Any], opened: Opened,
         raise LabError(f"lab {running.name} has no namespace {place.namespace} any more (`vxtool lab ps` lists what there is)") from None
     plan["join"] = [(network, CLONE_NEWNET)]
     if place.kind is PlaceKind.ENDPOINT:
+        init = _holder(_folder(running) / f"{place.namespace}{MAIN}")
+        if init is not None:  # a container's, which stays as long as what it runs
+            return _spawn(_joining(init, plan, opened), streams)
         with _entering(_folder(running), place.namespace) as starting:
-            init = _living_init(_folder(running), place.namespace) or _start_init(running, place, network, starting)
-            plan["fresh"] = False
-            plan["join"] += [(opened(f"/proc/{init}/ns/{name}"), kind) for name, kind in _OF_INIT]
-            plan["processes"] = opened(f"/proc/{init}/ns/pid")
-            return _spawn(plan, streams)  # when it returns, the init sees that it is not alone
+            init = _holder(starting.with_suffix(".init")) or _start_init(running, place, network, starting)
+            return _spawn(_joining(init, plan, opened), streams)  # when it returns, the init sees that it is not alone
     plan["fresh"] = True
     plan["hostname"] = place.hostname
     plan["node"] = place.name if place.kind is PlaceKind.NODE else ""
     plan["join"] += [(opened(f"/proc/{running.leader}/ns/{name}"), kind) for name, kind in _OF_LEADER]
     plan["processes"] = opened(f"/proc/{running.leader}/ns/pid")
     return _spawn(plan, streams)
+
+
+def _joining(init: int, plan: dict[str, Any], opened: Opened) -> dict[str, Any]:
+    plan["fresh"] = False
+    plan["join"] += [(opened(f"/proc/{init}/ns/{name}"), kind) for name, kind in _OF_INIT]
+    plan["processes"] = opened(f"/proc/{init}/ns/pid")
+    return plan
 
 
 _OF_INIT = (("ipc", CLONE_NEWIPC), ("uts", CLONE_NEWUTS), ("mnt", CLONE_NEWNS))
@@ -470,13 +475,10 @@ def _entering(folder: Path, namespace: str) -> Iterator[Path]:
         os.close(fd)
 
 
-def _living_init(folder: Path, namespace: str) -> int | None:
-    """Its process id: of the container's that runs there, else of the one that came with the first program; None when neither lives."""
-    for name in (f"{namespace}{MAIN}", f"{namespace}.init"):
-        with suppress(FileNotFoundError), open(folder / name, "rb") as file:
-            holder = lock_holder(file.fileno())
-            if holder is not None:
-                return holder
+def _holder(record: Path) -> int | None:
+    """Which process holds the lock on a file; None when none does, or there is none."""
+    with suppress(FileNotFoundError), record.open("rb") as file:
+        return lock_holder(file.fileno())
     return None
 
 
@@ -658,10 +660,8 @@ def main_of(record: Path) -> dict[str, Any]:
 
 
 def _main(record: Path) -> Program | None:
-    facts = main_of(record)
-    with suppress(FileNotFoundError), record.open("rb") as file:
-        holder = lock_holder(file.fileno())
-        if facts and holder is not None:
-            about = facts["where"], facts["namespace"], tuple(facts["command"]), facts["user"], facts["started"]
-            return Program(0, *about, detached=True, pid=holder, inside=_FIRST, log=Path(facts["log"]))
-    return None
+    facts, holder = main_of(record), _holder(record)
+    if not facts or holder is None:
+        return None
+    about = facts["where"], facts["namespace"], tuple(facts["command"]), facts["user"], facts["started"]
+    return Program(0, *about, detached=True, pid=holder, inside=_FIRST, log=Path(facts["log"]))
