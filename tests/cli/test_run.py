@@ -259,6 +259,7 @@ ROWS = {
     "--filter name=store": 3,
     "--filter label=tier=back": 3,
     "--filter label=tier=front": 0,
+    "--filter label=tier=back --filter label=tier=front": 0,
     "--filter is-task=false": 1,
     "--filter network=web": 1,
     "--filter ancestor=httpd": 1,

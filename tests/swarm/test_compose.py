@@ -219,6 +219,7 @@ def test_a_variable_may_stand_for_a_number_or_a_truth_where_one_is_wanted() -> N
 WRONG = {
     "services: {web: {image: httpd, foo: 1}}": "services.web Additional property foo is not allowed",
     "services: {web: {image: httpd, deploy: {mode: global, foo: 1}}}": "services.web.deploy Additional property foo is not allowed",
+    "services: {web: {image: httpd, deploy: {x-foo: 1}}}": "services.web.deploy Additional property x-foo is not allowed",
     "foo: 1": "(root) Additional property foo is not allowed",
     "networks: {web: {foo: 1}}": "networks.web Additional property foo is not allowed",
     "services: {web: {image: 3}}": "services.web.image must be a string",

@@ -150,7 +150,7 @@ FILTERS: Mapping[str, Callable[[View, Task, str], bool]] = {
 
 def selected(view: View, asked: Mapping[str, list[str]], *, ended: bool, last: int = 0) -> Iterable[Task]:
     """Newest first. Without `ended`, `last` or a filter for it, only what runs."""
-    there = [task for task in view.tasks.values() if task.node and (task.desired < TaskState.REMOVE or task.state <= TaskState.RUNNING)]
+    there = [task for task in view.tasks.values() if task.node]
     everything = ended or last > 0 or "status" in asked or "exited" in asked
     chosen = [task for task in there if (everything or task.state is TaskState.RUNNING) and _passes(view, task, asked)]
     chosen.sort(key=lambda task: task.created_at, reverse=True)

@@ -253,11 +253,12 @@ _STAMP = re.compile(r"^\S+Z ", re.MULTILINE)
 def follow(client: SwarmClient, task: Task, *, remove: bool = False) -> int:
     """Shows what it writes until it has ended, and is not started again; its exit code."""
     from vxtool.cli import INTERRUPTED
+    from vxtool.model import TaskState
 
     log = _Log(client, task.id)
     interrupted = False
     now: Task | None = task
-    while now is not None and not _is_over(now):
+    while now is not None and now.state <= TaskState.RUNNING:
         try:
             now = _known(client.wait(_PERIOD), task.spec.container)
             if now is not None and now.id != log.task:  # its restart policy has put another one in its place
@@ -279,13 +280,6 @@ def _known(view: View, name: str) -> Task | None:
     from vxtool.model import TaskState
 
     return next((task for task in view.tasks.values() if task.spec.container == name and task.desired < TaskState.REMOVE), None)
-
-
-def _is_over(task: Task) -> bool:
-    """One that has ended and is still meant to run is being looked at: whether its policy starts it again."""
-    from vxtool.model import TaskState
-
-    return task.state > TaskState.RUNNING and task.desired > TaskState.RUNNING
 
 
 def _ended(task: Task) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vxtool.errors import UsageError
-from vxtool.model import EndpointMode, PublishMode, ServiceMode
+from vxtool.model import EndpointMode, PublishMode, ServiceMode, TaskState
 from vxtool.swarm import parsing
 from vxtool.swarm.client import SwarmClient
 from vxtool.swarm.compose import Compose
@@ -46,9 +46,6 @@ IMAGE = "com.docker.stack.image"
 
 DEFAULT = "default"
 """The network of a service that names none."""
-
-_PATIENCE = 30.0
-"""Seconds a network may still be in use by tasks that have been told to end."""
 
 Say = Callable[[str], None]
 
@@ -328,8 +325,10 @@ def remove(client: SwarmClient, name: str, say: Say, complain: Say, *, wait: boo
         complain(f"Nothing found in stack: {name}")
         return True
     done = _remove_services(client, services, say, complain)
-    if wait:
-        _until(client, lambda view: not any(task.state <= task.state.RUNNING for task in tasks_of(view, name)), float("inf"))
+    if wait and done:
+        view = client.view()
+        while any(task.state <= TaskState.RUNNING for task in tasks_of(view, name)):
+            view = client.wait(1.0)
     for network in networks:
         say(f"Removing network {network.spec.name}")
         done = _remove_network(client, network, complain) and done
@@ -351,23 +350,9 @@ def _remove_services(client: SwarmClient, services: Iterable[Service], say: Say,
 
 
 def _remove_network(client: SwarmClient, network: Network, complain: Say) -> bool:
-    """The manager refuses it as long as a task of a removed service has not been told to end, which takes it a moment."""
-
-    def unused(view: View) -> bool:
-        tasks = (task for task in tasks_of(view, network.spec.labels[NAMESPACE]) if task.service not in view.services)
-        return not any(task.desired <= task.desired.RUNNING and task.state <= task.state.RUNNING for task in tasks)
-
-    _until(client, unused, _PATIENCE)
     try:
         client.remove_network(network.id)
     except UsageError as error:
         complain(f"Failed to remove network {network.id}: {error}")
         return False
     return True
-
-
-def _until(client: SwarmClient, holds: Callable[[View], bool], seconds: float) -> None:
-    view = client.view()
-    end = view.now + seconds
-    while not holds(view) and view.now < end:
-        view = client.wait(1.0)
