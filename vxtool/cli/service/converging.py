@@ -132,7 +132,7 @@ class _Terminal:
         up = len(self._lines) - list(self._lines).index(name)
         self._lines[name] = line
         if up < size.lines:  # what has left the screen cannot be written over
-            click.echo(f"\x1b[{up}A\r\x1b[2K{line}\x1b[{up}B\r", nl=False)
+            click.echo(f"\x1b[{up}A\r\x1b[2K{line}\x1b[{up}B\r", nl=False, color=True)
 
     def say(self, text: str) -> None:
         click.echo(_shown(text))
