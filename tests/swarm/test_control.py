@@ -136,11 +136,12 @@ def test_a_node_that_is_down_can_be_removed_and_its_tasks_are_orphaned(swarm: Sw
 
 
 def _publish(text: str) -> PortConfig:
-    """`80:8080/tcp`, published:target/protocol; `80 ingress`, published and mode."""
-    numbers, _, mode = text.partition(" ")
+    """`80:8080/tcp`, published:target/protocol; `80 ingress`, published and mode; in any order, words that say more passed over."""
+    numbers, *words = text.split()
     numbers, _, protocol = numbers.partition("/")
     published, _, target = numbers.partition(":")
-    return PortConfig(int(target or published), int(published), protocol or "tcp", PublishMode(mode or "ingress"))
+    protocols, modes = [word for word in words if word in ("tcp", "udp", "sctp")], [word for word in words if word in tuple(PublishMode)]
+    return PortConfig(int(target or published), int(published), protocol or (protocols or ["tcp"])[0], PublishMode((modes or ["ingress"])[0]))
 
 
 _KINDS = ("published_port_allocation", "published_port_conflict", "endpoint_mode", "duplicate_ports")
@@ -152,12 +153,14 @@ def test_ports_are_published_or_refused_as_in_swarm(case: dict[str, Any]) -> Non
     given, expected = case["input"], case["expect"]
     if case["kind"] == "published_port_allocation":
         ports = Ports()
-        ports.take(PortConfig(80, number) for number in given["allocated"])
+        protocol = given.get("protocol") or "tcp"
+        ports.take(_publish(f"{number}" if "/" in str(number) else f"{number}/{protocol}") for number in given.get("allocated") or ())
+        wanted_port = PortConfig(80, given.get("published", 0), protocol)
         if "error" in expected:
             with pytest.raises(UsageError):
-                ports.allocate((PortConfig(80, given["published"]),))
+                ports.allocate((wanted_port,))
         else:
-            (port,) = ports.allocate((PortConfig(80, given["published"]),))
+            (port,) = ports.allocate((wanted_port,))
             assert {"port": port.published} == expected
         return
     swarm = Swarm(random=Random(5))

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tests.vectors import cases
 from vxtool.errors import UsageError
 from vxtool.model import Engine
+from vxtool.swarm.allocator import VNI_OPTION
 from vxtool.swarm.ipam import Addresses, DefaultPool, Scope, Vnis
+from vxtool.swarm.objects import NetworkSpec
+from vxtool.swarm.specifications import check_network
 
 ENGINES = pytest.mark.parametrize("engine", list(Engine), ids=str)
 
@@ -32,7 +35,8 @@ def _done(addresses: Addresses, op: dict[str, Any], taken: dict[str, tuple[str, 
             taken[op.get("id", "")] = (op["pool"], given_.ip)
             return {"addr": str(given_)}
         if op["op"] == "free":
-            addresses.free(*taken[op["id"]])
+            if op["id"] in taken:  # else it was not given
+                addresses.free(*taken[op["id"]])
         else:
             addresses.free_pool(op["id"])
     except UsageError as error:
@@ -63,10 +67,12 @@ def test_vnis_are_those_of_the_real_overlay_manager(case: dict[str, Any]) -> Non
     for op in case["ops"]:
         asked = op["op"]
         if asked["op"] == "free":
-            vnis.free(taken.pop(asked["id"]))
+            vnis.free(taken.pop(asked["id"], ()))
             continue
         try:
-            taken[asked["id"]] = vnis.take(asked["subnets"], [int(word) for word in asked["vnis"].split(",") if word])
+            wanted = asked.get("vnis") or ""
+            check_network(NetworkSpec("n", options={VNI_OPTION: wanted}))
+            taken[asked["id"]] = vnis.take(asked.get("subnets", 1), [int(word) for word in wanted.split(",") if word])
             came = {"vnis": ",".join(map(str, taken[asked["id"]]))}
         except UsageError:
             assert "error" in op["expect"], asked

@@ -20,16 +20,19 @@ def _task_of(service: dict[str, Any], number: int, **more: Any) -> Task:
             service.get("reserve_nano_cpus", 0), service.get("reserve_memory_bytes", 0), service.get("reserve_generic_discrete", {})
         ),
         placement=Placement(
-            tuple(service.get("constraints", ())),
-            tuple(service.get("preferences", ())),
+            tuple(service.get("constraints") or ()),
+            tuple(service.get("preferences") or ()),
             service.get("max_replicas_per_node", 0),
-            tuple(Platform(os, arch) for os, arch in service.get("platforms", ())),
+            tuple(Platform(os, arch) for os, arch in service.get("platforms") or ()),
         ),
         log_driver=service.get("log_driver"),
-        network_drivers=tuple(service.get("network_drivers", ())),
+        network_drivers=tuple(service.get("network_drivers") or ()),
         volume_drivers=(service["volume_driver"],) if service.get("volume_driver") else (),
     )
-    ports = tuple(PortConfig(80, port["published"], port.get("proto", "tcp"), PublishMode(port["mode"])) for port in service.get("ports", ()))
+    ports = tuple(
+        PortConfig(80, port.get("published", 0), port.get("proto") or "tcp", PublishMode(port.get("mode") or "ingress"))
+        for port in service.get("ports") or ()
+    )
     version = None if service.get("ungrouped") else 1
     return Task(f"{service['id']}.{number}", service["id"], number, spec=spec, spec_version=version, endpoint=EndpointSpec(ports=ports), **more)
 
@@ -47,14 +50,14 @@ def test_tasks_go_where_swarm_puts_them(case: dict[str, Any]) -> None:
             for _ in range(count):
                 scheduler.failed(facts["id"], service, 1, at=0.0)
     number = 0
-    for existing in case["existing_tasks"]:
+    for existing in case.get("existing_tasks") or ():
         for _ in range(existing.get("count", 1)):
             number += 1
             state, desired = (TaskState[existing.get(key, "running").upper()] for key in ("state", "desired"))
             service = services.get(existing["service"], {"id": existing["service"]})
             scheduler.task(_task_of(service, number, node=existing["node"], state=state, desired=desired))
     new: dict[str, Task] = {}
-    for wanted in case["new_tasks"]:
+    for wanted in case.get("new_tasks") or ():
         for _ in range(wanted.get("count", 1)):
             number += 1
             task = _task_of(services[wanted["service"]], number, node=wanted.get("node", ""), state=TaskState.PENDING)
@@ -65,14 +68,15 @@ def test_tasks_go_where_swarm_puts_them(case: dict[str, Any]) -> None:
     for service, expected in case["expect"].items():
         tasks = [task for task in new.values() if task.service == service]
         placement = dict(Counter(task.node for task in tasks if task.state is TaskState.ASSIGNED))
-        assert sorted(placement.values(), reverse=True) in expected["allowed_sorted_counts"]
-        if "placement" in expected:
+        if "allowed_sorted_counts" in expected:
+            assert sorted(placement.values(), reverse=True) in expected["allowed_sorted_counts"]
+        if expected.get("placement") is not None:
             assert placement == expected["placement"]
-        elif len(expected["allowed_placements"]) < 60:  # fewer than the runs that found them: there are no others
+        elif 0 < 5 * len(expected.get("allowed_placements") or ()) <= case.get("runs", 0):  # so few that there are hardly others
             assert placement in expected["allowed_placements"]
         waiting = [task for task in tasks if task.state is TaskState.PENDING]
-        assert len(waiting) == expected["unassigned"]
-        assert sorted({task.error for task in waiting}) == sorted(set(expected.get("errors", [])))
+        assert len(waiting) == expected.get("unassigned", 0)
+        assert sorted({task.error for task in waiting}) == sorted(set(expected.get("errors") or ()))
 
 
 def test_a_refused_node_is_explained_and_the_others_are_ranked() -> None:

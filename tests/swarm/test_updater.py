@@ -19,10 +19,13 @@ from vxtool.swarm.objects import (
     Order,
     Placement,
     PortConfig,
+    Resources,
+    RestartPolicy,
     Service,
     ServiceSpec,
     Settings,
     Task,
+    TaskNetwork,
     TaskSpec,
     UpdateConfig,
     UpdateState,
@@ -40,7 +43,8 @@ class Updating:
     """The updater alone, as the vectors were made: no orchestrator follows, no scheduler; an agent starts and stops at once what it is told."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.failing = set(config["failing_slots"])
+        self.failing = set(config.get("failing_slots") or ())
+        replicas = config.get("replicas", 0)
         self.store = Store()
         self.timers = Timers()
         identities = Identities(Random(1))
@@ -48,19 +52,19 @@ class Updating:
         self.restarter = Restarter(self.store, self.timers, identities, Settings(), restarts)
         self.updater = Updater(self.store, self.timers, identities, self.restarter, restarts)
         how = UpdateConfig(
-            parallelism=config["parallelism"],
-            failure_action=FailureAction(config["failure_action"]),
-            monitor=config["monitor_ms"] / 1000,
-            max_failure_ratio=config["max_failure_ratio"],
-            order=Order(config["order"]),
+            parallelism=config.get("parallelism", 0),
+            failure_action=FailureAction(config.get("failure_action") or "pause"),
+            monitor=config.get("monitor_ms", 0) / 1000,
+            max_failure_ratio=config.get("max_failure_ratio", 0.0),
+            order=Order(config.get("order") or "stop-first"),
         )
-        old, new = (ServiceSpec("web", TaskSpec(image), replicas=config["replicas"], update=how, rollback=how) for image in ("v:1", "v:2"))
+        old, new = (ServiceSpec("web", TaskSpec(image), replicas=replicas, update=how, rollback=how) for image in ("v:1", "v:2"))
         self.service = Service("s", new, 2)
-        if config["has_previous_spec"]:
+        if config.get("has_previous_spec"):
             self.service = replace(self.service, previous_spec=old, previous_spec_version=1)
-        if config["is_rollback"]:
+        if config.get("is_rollback"):
             self.service = replace(self.service, update_status=UpdateStatus(UpdateState.ROLLBACK_STARTED, "", 0.0))
-        tasks = [Task(f"old{slot}", "s", slot, spec=old.task, spec_version=1, state=TaskState.RUNNING) for slot in range(1, config["replicas"] + 1)]
+        tasks = [Task(f"old{slot}", "s", slot, spec=old.task, spec_version=1, state=TaskState.RUNNING) for slot in range(1, replicas + 1)]
         with self.store.transaction() as change:
             change.service(None, self.service)
             for task in tasks:
@@ -135,6 +139,22 @@ def test_an_update_acts_on_failures_from_the_same_number_on(case: dict[str, Any]
 _NODE = Node("n", labels={"zone": "eu"})
 
 
+_CHANGES: dict[str, dict[str, Any]] = {
+    "env": {"env": ("a=b",)},
+    "command": {"args": ("x",)},
+    "force": {"force_update": 1},
+    "ForceUpdate": {"force_update": 1},
+    "resources": {"limits": Resources(0, 1 << 30)},
+    "reservation": {"reservations": Resources(0, 1 << 30)},
+    "restart": {"restart": RestartPolicy(max_attempts=3)},
+    "network": {"networks": (TaskNetwork("other"),)},
+    "log driver": {"log_driver": "json-file"},
+    "preference": {"placement": Placement(preferences=("node.labels.zone",))},
+    "max replicas": {"placement": Placement(max_replicas=3)},
+}
+"""What the words of a case say has changed of the task's specification."""
+
+
 def _changed(words: str) -> tuple[Service, Task]:
     """A service and a task of its former specification, as the words of a case say."""
     old = TaskSpec("v:1", placement=Placement(("node.labels.zone==eu",) if "constraint" in words else ()))
@@ -146,7 +166,11 @@ def _changed(words: str) -> tuple[Service, Task]:
     if "PullOptions" in words:
         spec = replace(old, registry_auth="new")
     if "constraint" in words:
-        spec = replace(old, placement=Placement(("node.labels.zone==us" if "no longer" in words else "node.labels.zone!=us",)))
+        matches = not any(no in words for no in ("no longer", "not match", "not satisf", "does not", "violat"))
+        spec = replace(old, placement=Placement(("node.labels.zone!=us" if matches else "node.labels.zone==us",)))
+    for word, change in _CHANGES.items():
+        if word in words:
+            spec = replace(spec, **change)
     if "same spec version" in words:
         version = 1
     state = TaskState.RUNNING if "between READY and RUNNING" in words or "PullOptions" not in words else TaskState.PREPARING

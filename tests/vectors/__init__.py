@@ -18,6 +18,6 @@ FOLDER = Path(os.environ.get("VXTOOL_VECTORS") or Path(__file__).parent)
 
 
 def cases(name: str, key: str = "cases") -> list[Any]:
-    """Parameters for pytest: one per case of `NAME.json`, with its id. A folder that has no such file has no cases of it."""
+    """Parameters for pytest: one per case of `NAME.json`, with its id. A folder that has no such file, or list in it, has no cases of it."""
     path = FOLDER / f"{name}.json"
-    return [pytest.param(case, id=case["id"]) for case in json.loads(path.read_text())[key]] if path.exists() else []
+    return [pytest.param(case, id=case["id"]) for case in json.loads(path.read_text()).get(key, ())] if path.exists() else []

@@ -14,6 +14,7 @@ __all__ = ["FIRST_DYNAMIC", "LAST_DYNAMIC", "Ports"]
 
 FIRST_DYNAMIC = 30_000
 LAST_DYNAMIC = 32_767
+LAST = 65_535
 
 
 class Ports:
@@ -30,6 +31,8 @@ class Ports:
         taken: list[tuple[str, int]] = []
 
         def take(protocol: str, number: int) -> None:
+            if not 0 < number <= LAST:
+                raise UsageError(f"{number} is no port: ports are 1 to {LAST}")
             if (protocol, number) not in mine:
                 if (protocol, number) in self._taken:
                     raise UsageError(f"port '{number}' is already in use")
