@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from ipaddress import IPv4Address, IPv4Interface
 from random import Random
 from typing import Any
@@ -81,11 +82,28 @@ UPDATES = st.builds(
 )
 
 
+class Killed(BaseException):
+    """The control plane ends here."""
+
+
+def survives(rule_: Callable[..., None]) -> Callable[..., None]:
+    @wraps(rule_)
+    def act(self: SwarmMachine, *place: Any, **given: Any) -> None:
+        try:
+            rule_(self, *place, **given)
+        except Killed:
+            self.begin_anew()
+
+    return act
+
+
 class SwarmMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.copy = Store()
         self.journal = Journal(":memory:")
+        self.fuse: int | None = None  # transactions until the control plane is killed
+        self.written = False  # whether the last of them is written then
         self.bad: set[str] = set()  # services and containers whose tasks fail
         self.nodes = 0
         self.names = 0
@@ -105,8 +123,14 @@ class SwarmMachine(RuleBasedStateMachine):
     # -- witnesses -----------------------------------------------------------------------------------------------------
 
     def _journal(self, version: int, changes: Changes) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+        if self.fuse == 0 and not self.written:
+            raise Killed
         self.journal.write(version, changes)
         self.copy.replay(version, [Record(*record) for record in changes.records()])
+        if self.fuse == 0:
+            raise Killed
 
     def _watch(self, changes: Changes) -> None:
         for old, new in changes.tasks:
@@ -142,6 +166,7 @@ class SwarmMachine(RuleBasedStateMachine):
     # -- what happens --------------------------------------------------------------------------------------------------
 
     @rule(zone=st.sampled_from(ZONES))
+    @survives
     def join(self, zone: str) -> None:
         if len(self.swarm.store.nodes) == 6:
             return
@@ -151,6 +176,7 @@ class SwarmMachine(RuleBasedStateMachine):
         self.agents.connect(name, Node(name, host, resources=Resources(0, 1 << 30)))
 
     @rule(data=st.data(), how=st.sampled_from(("cut", "connect", "drain", "pause", "active", "label", "remove")))
+    @survives
     def node(self, data: Any, how: str) -> None:
         names = sorted(self.swarm.store.nodes)
         if not names:
@@ -170,6 +196,7 @@ class SwarmMachine(RuleBasedStateMachine):
             self.swarm.tell(lambda: self.control.update_node(name, availability=Availability(how)))
 
     @rule(spec=SPECS, update=UPDATES, mode=st.sampled_from((ServiceMode.REPLICATED, *ServiceMode)), replicas=st.integers(0, 8), bad=st.booleans())
+    @survives
     def create(self, spec: tuple[TaskSpec, EndpointSpec], update: UpdateConfig, mode: ServiceMode, replicas: int, bad: bool) -> None:
         if len(self.swarm.store.services) == 5:
             return
@@ -182,6 +209,7 @@ class SwarmMachine(RuleBasedStateMachine):
         self._try(lambda: self.control.create_service(wanted))
 
     @rule(data=st.data(), spec=SPECS, replicas=st.integers(0, 8), how=st.sampled_from(("update", "scale", "back", "remove", "force")))
+    @survives
     def service(self, data: Any, spec: tuple[TaskSpec, EndpointSpec], replicas: int, how: str) -> None:
         services = sorted(self.swarm.store.services.values(), key=lambda service: service.spec.name)
         if not services:
@@ -201,11 +229,13 @@ class SwarmMachine(RuleBasedStateMachine):
             self._try(lambda: self.control.remove_service(service.id))
 
     @rule(name=st.sampled_from(OTHERS), prefix=st.sampled_from(("", "10.0.7.0/29", "10.0.7.0/28")), attachable=st.booleans())
+    @survives
     def network(self, name: str, prefix: str, attachable: bool) -> None:
         subnets = (SubnetSpec(prefix),) if prefix else ()
         self._try(lambda: self.control.create_network(NetworkSpec(name, subnets=subnets, attachable=attachable)))
 
     @rule(name=st.sampled_from((*OTHERS, *OTHERS, *NETWORKS, "ingress")))
+    @survives
     def network_removed(self, name: str) -> None:
         self._try(lambda: self.control.remove_network(name))
 
@@ -217,6 +247,7 @@ class SwarmMachine(RuleBasedStateMachine):
         policy=st.sampled_from((RestartPolicy(), RestartPolicy(RestartCondition.ANY, 0.5), RestartPolicy(RestartCondition.ON_FAILURE, 0.5, 3))),
         bad=st.booleans(),
     )
+    @survives
     def run(self, data: Any, name: str, networks: list[str], address: str | None, policy: RestartPolicy, bad: bool) -> None:
         nodes = sorted(self.swarm.store.nodes)
         if not nodes:
@@ -232,6 +263,7 @@ class SwarmMachine(RuleBasedStateMachine):
         address=st.sampled_from((None, None, "10.99.0.5", "10.0.7.3")),
         how=st.sampled_from(("connect", "connect", "disconnect", "disconnect", "stop", "remove", "force")),
     )
+    @survives
     def container(self, name: str, network: str, address: str | None, how: str) -> None:
         control = self.control
         acts: dict[str, Callable[[], object]] = {
@@ -244,6 +276,7 @@ class SwarmMachine(RuleBasedStateMachine):
         self._try(acts[how])
 
     @rule(history=st.sampled_from((0, 1, 5, -1)), heartbeat=st.sampled_from((5.0, 10.0)), wait=st.sampled_from((2.0, 60.0)))
+    @survives
     def settings(self, history: int, heartbeat: float, wait: float) -> None:
         self.swarm.tell(self.swarm.change_settings, Settings(history, heartbeat, old_task_timeout=wait))
 
@@ -259,7 +292,16 @@ class SwarmMachine(RuleBasedStateMachine):
 
     @rule()
     def the_control_plane_is_killed(self) -> None:
-        """Another one goes on with what the journal holds; the agents find it."""
+        self.begin_anew()
+
+    @rule(transactions=st.integers(1, 12), written=st.booleans())
+    def the_control_plane_will_be_killed(self, transactions: int, written: bool) -> None:
+        """Between two transactions, of which the second follows from the first."""
+        self.fuse, self.written = transactions, written
+
+    def begin_anew(self) -> None:
+        """Another control plane goes on with what the journal holds; the agents find it."""
+        self.fuse = None
         store = self.journal.load()
         assert (store.nodes, store.networks, store.services, store.tasks, store.version) == (
             *(self.copy.nodes, self.copy.networks, self.copy.services, self.copy.tasks),
@@ -273,6 +315,7 @@ class SwarmMachine(RuleBasedStateMachine):
             self.agents.connect(node)
 
     @rule(seconds=st.sampled_from((0.02, 0.1, 1.0, 6.0, 20.0)))
+    @survives
     def time_passes(self, seconds: float) -> None:
         self.agents.run(seconds)
 
@@ -358,6 +401,7 @@ class SwarmMachine(RuleBasedStateMachine):
         if not hasattr(self, "swarm"):
             return
         self.bad.clear()
+        self.fuse = None
         for name in list(self.swarm.store.nodes):
             if name not in self.agents.connected:
                 self.agents.connect(name)

@@ -36,8 +36,12 @@ class Containers:
             if node is None and old_node is not None:
                 self._nodes[old_node.id] = None
         for _, task in changes.tasks:
-            if task is not None and not task.service and task.state > TaskState.RUNNING and task.desired <= TaskState.RUNNING:
+            if task is None or task.service:
+                continue
+            if task.state > TaskState.RUNNING and task.desired <= TaskState.RUNNING:
                 self._ended[task.id] = None
+            if task.node not in self._store.nodes:  # gone while nobody looked: before this control plane began
+                self._nodes[task.node] = None
 
     def move(self) -> bool:
         if not (self._ended or self._nodes):
