@@ -23,7 +23,7 @@ class OutOfSequence(UsageError):
 
 
 class Record(NamedTuple):
-    """A change as a journal keeps it: what the object is from now on; None: gone. `vxtool.lab.store` makes JSON of it and back."""
+    """A change as a journal keeps it: what the object is from now on; None: gone. `vxtool.swarm.journal` makes JSON of it and back."""
 
     kind: str  # "node", "network", "service", "task"
     id: str
