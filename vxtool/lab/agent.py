@@ -33,7 +33,7 @@ from vxtool.model.plain import plain, revive
 from vxtool.swarm.gossip import Gossip
 from vxtool.swarm.objects import Network, Node, Platform, Resources, Task, TaskNetwork
 from vxtool.swarm.sessions import Lines, line
-from vxtool.swarm.timers import Timers
+from vxtool.swarm.timers import Timer, Timers
 
 __all__ = ["Agent"]
 
@@ -221,6 +221,9 @@ class Agent:
             self._begin(session, told)
         elif word == "beat":
             session.answered = time.monotonic()
+            if told != session.period and session.next is not None:  # `swarm update` has changed it: the next one is due by the new one already
+                session.next.cancel()
+                self._beat_after(session, told)
         elif word == "told":
             self._told(told)
         elif word == "refused":
@@ -239,18 +242,22 @@ class Agent:
         assert self._worker is not None
         session.answered = time.monotonic()
         self._worker.known(dict.fromkeys(told["tasks"]))
-        self._beat(session, told["heartbeat"])
+        session.period = told["heartbeat"]
+        self._beat(session)
 
-    def _beat(self, session: _Session, period: float) -> None:
+    def _beat_after(self, session: _Session, period: float) -> None:
+        session.period = period
+        session.next = self._timers.after(max(period / 2, period - self._random.uniform(0, EARLY)), lambda: self._beat(session))
+
+    def _beat(self, session: _Session) -> None:
         """Every period, a little early; three without an answer, and the session is no more."""
         if session is not self._session:
             return None
-        if time.monotonic() - session.answered > 3 * period + EARLY:
-            return self._lost(session, f"three heartbeats without an answer ({3 * period:g} s)")
+        if time.monotonic() - session.answered > 3 * session.period + EARLY:
+            return self._lost(session, f"three heartbeats without an answer ({3 * session.period:g} s)")
         session.say({"beat": True})
         session.flush()
-        pause = max(period / 2, period - self._random.uniform(0, EARLY))
-        self._timers.after(pause, lambda: self._beat(session, period))
+        self._beat_after(session, session.period)
         return None
 
     def _told(self, told: Mapping[str, Any]) -> None:
@@ -323,6 +330,8 @@ class _Session:
         self.open = False  # connected
         self.begun = False  # the manager has answered with a session
         self.answered = time.monotonic()
+        self.period = 0.0  # seconds between two heartbeats, as the manager says
+        self.next: Timer | None = None  # the next of them
         self._selector = selector
         self._heard = heard
         self._lost = lost
