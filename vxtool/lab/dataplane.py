@@ -133,6 +133,7 @@ class _Own:
 
     network: str  # id
     key: str
+    endpoint: Mapping[str, Any]  # its record in ENDPOINTS while it is active; {}: it has no names
 
 
 class DataPlane:
@@ -259,19 +260,29 @@ class DataPlane:
     def namespace(self, name: str) -> str:
         return f"{self._node}:{name}"
 
-    def withdraw(self, name: str) -> None:
-        """The names of a task that is about to stop vanish everywhere before it does; its addresses are still reached."""
+    def activate(self, name: str) -> None:
+        """The names of a task that runs, and is healthy if it has a check, are known everywhere from now on."""
         for one in self._told.get(name, ()):
-            self._gossip.drop(one.network, ENDPOINTS, one.key)
+            if one.endpoint:
+                self._gossip.put(one.network, ENDPOINTS, one.key, one.endpoint)
+
+    def withdraw(self, name: str) -> None:
+        """The names of a task that is about to stop vanish everywhere before it does; its addresses are still reached.
+
+        Its record stays, disabled, until its sandbox goes: the service's virtual address has a name as long as there is one (libnetwork's
+        ServiceDisabled).
+        """
+        for one in self._told.get(name, ()):
+            if one.endpoint:
+                self._gossip.put(one.network, ENDPOINTS, one.key, {**one.endpoint, "disabled": True})
 
     def _announce(self, name: str, one: TaskNetwork, key: str, told: Mapping[str, Any]) -> None:
         assert one.address is not None
         mac = str(overlay_mac(one.address.ip))
         value = {"address": str(one.address), "mac": mac, "vtep": str(self._vtep), "node": self._node, "name": name}
-        self._told[name].append(_Own(one.network, key))
+        endpoint = {**told, "address": str(one.address.ip), "aliases": list(one.aliases)} if told else {}
+        self._told[name].append(_Own(one.network, key, endpoint))
         self._gossip.put(one.network, PEERS, key, value)
-        if told:
-            self._gossip.put(one.network, ENDPOINTS, key, {**told, "address": str(one.address.ip), "aliases": list(one.aliases)})
 
     # -- networks --------------------------------------------------------------------------------------------------------
 
