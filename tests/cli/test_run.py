@@ -67,7 +67,7 @@ def test_a_container_in_the_background_prints_its_id_and_runs_on_the_manager_s_n
     result = invoke("run", "-d", "--network", "web", "--name", "probe", "httpd")
     lab.swarm.run(2)
     task = lab.container("probe")
-    assert (result.stdout, result.exit_code) == (f"{task.id}\n", 0)
+    assert (result.stdout, result.exit_code) == (f"{lab.client.view().container_id(task)}\n", 0)
     assert (task.node, task.state, task.spec.image, task.spec.args) == ("vm1", TaskState.RUNNING, "httpd", ())
 
 
@@ -244,7 +244,7 @@ def test_ps_lists_what_runs_newest_first(busy: Lab, invoke: Invoke) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NODE", "NAMES"]
     probe = busy.container("probe")
-    assert lines[1].split() == [probe.id[:12], "httpd:2.4", '"httpd"', "About", "a", "minute", "ago", "Up", "About", "a", "minute", "vm3", "probe"]
+    assert lines[1].split() == [busy.client.view().container_id(probe)[:12], "httpd:2.4", '"httpd"', "About", "a", "minute", "ago", "Up", "About", "a", "minute", "vm3", "probe"]
     assert len(lines) == 5
     assert all(" store." in line for line in lines[2:])
 
@@ -303,7 +303,7 @@ def test_one_that_runs_is_not_removed_until_it_is_stopped_or_forced(busy: Lab, i
 
 
 def test_a_container_is_removed_by_force_and_by_the_beginning_of_its_id(busy: Lab, invoke: Invoke) -> None:
-    begun = busy.container("probe").id[:6]
+    begun = busy.client.view().container_id(busy.container("probe"))[:12]
     assert invoke("rm", "-f", begun).stdout == f"{begun}\n"
     busy.swarm.run(5)
     assert "probe" not in {task.spec.container for task in busy.client.view().tasks.values()}

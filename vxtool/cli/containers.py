@@ -77,7 +77,7 @@ def row(view: View, task: Task, *, whole: bool = False) -> Mapping[str, Any]:
     """Fields of `docker ps --format`, and Node. `whole`: --no-trunc."""
     node = view.nodes.get(task.node)
     return {
-        "ID": short(task.id, whole),
+        "ID": short(view.container_id(task), whole),
         "Names": view.task_name(task),
         "Image": task.spec.image,
         "Command": _command(task, whole),
@@ -137,7 +137,7 @@ def _node(view: View, task: Task, wanted: str) -> bool:
 FILTERS: Mapping[str, Callable[[View, Task, str], bool]] = {
     "ancestor": lambda view, task, wanted: wanted in (task.spec.image, task.spec.image.partition(":")[0]),
     "exited": lambda view, task, wanted: str(exit_code(task)) == wanted,
-    "id": lambda view, task, wanted: task.id.startswith(wanted),
+    "id": lambda view, task, wanted: view.container_id(task).startswith(wanted),
     "is-task": lambda view, task, wanted: bool(task.service) is (wanted.lower() in ("1", "t", "true")),
     "label": lambda view, task, wanted: has_labels(task.spec.labels, (wanted,)),
     "name": lambda view, task, wanted: wanted in view.task_name(task),

@@ -138,7 +138,7 @@ def command(ctx: click.Context, /, words: tuple[str, ...], detach: bool, node: s
         raise UsageError("this swarm has no manager: say with --node where the container is to run")
     task = client.run_container(_spec(view, image, argv, **given), place.id)
     if detach:
-        click.echo(task.id)
+        click.echo(client.view().container_id(task))
         return 0
     return follow(client, task, remove=remove)
 

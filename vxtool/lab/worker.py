@@ -11,7 +11,6 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from vxtool.lab.dataplane import DataPlane
 from vxtool.lab.programs import Limits
 from vxtool.lab.saying import say
 from vxtool.model import TaskState
+from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import HealthCheck, Node, Task, TaskNetwork
 from vxtool.swarm.timers import Timer, Timers
 
-__all__ = ["Worker", "container_id"]
+__all__ = ["Worker"]
 
 UNHEALTHY = "dockerexec: unhealthy container"
 _KILLED = 128
@@ -34,11 +34,6 @@ _TEMPLATE = re.compile(r"\{\{\s*\.(Service\.(?:ID|Name)|Node\.(?:ID|Hostname)|Ta
 """Placeholders that Docker fills in `--hostname`, `--env` and mounts (swarmkit template/)."""
 
 Report = Callable[[str, TaskState, str, str], None]
-
-
-def container_id(task: str) -> str:
-    """64 hexadecimal digits, as container ids are; of the same task always the same."""
-    return sha256(f"container {task}".encode()).hexdigest()
 
 
 @dataclass(slots=True, eq=False)
@@ -194,12 +189,15 @@ class Worker:
                 self._plane.bare(run.name)
             run.sandbox, run.networks = True, task.networks
             run.container = containers.start(self._wanted(run))
+            if run.service is None:
+                self._plane.activate(run.name)  # it has its names as soon as it is there, well or not
         except (VxtoolError, OSError) as error:
             self._tear_down(run)
             return self._fail(run, str(error) if isinstance(error, UsageError) else f"starting container failed: {error}")
         self._watch(run.container.fileno(), lambda: self._ended(run))
         check = task.spec.health
         if check is None or not check.test or check.test[0] == "NONE":
+            self._plane.activate(run.name)
             return self._say(run, TaskState.RUNNING)
         run.health = _Health(check, self._timers.now)
         self._ask_health(run, run.health)
@@ -207,7 +205,7 @@ class Worker:
 
     def _told(self, run: _Run) -> dict[str, Any]:
         """What the others learn of its endpoints, beside their addresses (libnetwork's EndpointRecord)."""
-        short = container_id(run.task.id)[:12]
+        short = self._id(run)[:12]
         if run.service is None:
             return {"name": run.name, "service": "", "service_id": "", "vips": [], "ports": [], "task_aliases": [short]}
         service = run.service
@@ -221,7 +219,7 @@ class Worker:
         }
 
     def _wanted(self, run: _Run) -> Wanted:
-        spec, identity = run.task.spec, container_id(run.task.id)
+        spec, identity = run.task.spec, self._id(run)
         hostname = self._filled(run, spec.hostname) or identity[:12]
         limits = spec.limits
         return Wanted(
@@ -240,6 +238,10 @@ class Worker:
             log=self._place.logs / run.task.id,
             stop_signal=_signal(spec.stop_signal),
         )
+
+    def _id(self, run: _Run) -> str:
+        """The container's, 64 hexadecimal digits."""
+        return container_id(self._place.node.hostname, run.name)
 
     def _filled(self, run: _Run, text: str) -> str:
         """Placeholders as Docker fills them."""
@@ -342,6 +344,8 @@ class Worker:
                 self._plane.disconnect(run.name, id)
             for id in [one.network for one in run.task.networks if one.network not in had]:
                 self._plane.connect(run.name, wanted[id], run.task.id, self._told(run))
+                if not run.stopping:
+                    self._plane.activate(run.name)
         except VxtoolError as error:
             self._log(f"the networks of {run.name} cannot be changed: {error}")
         run.networks = run.task.networks
@@ -378,6 +382,7 @@ class Worker:
             if not health.healthy:
                 health.healthy = True
                 if run.state is TaskState.STARTING and not run.stopping:
+                    self._plane.activate(run.name)
                     self._say(run, TaskState.RUNNING)
         elif health.healthy or self._timers.now - health.began > health.check.start_period:
             health.failures += 1

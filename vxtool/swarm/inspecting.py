@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from ipaddress import IPv4Interface
 from typing import Any
 
 from vxtool.model import EndpointMode, Role, ServiceMode, overlay_mac
 from vxtool.swarm.allocator import VNI_OPTION
 from vxtool.swarm.clusters import exists, load_balancer_name
+from vxtool.swarm.identities import container_id, endpoint_id
 from vxtool.swarm.objects import (
     EndpointSpec,
     HealthCheck,
@@ -35,7 +35,7 @@ from vxtool.swarm.objects import (
 from vxtool.swarm.restart import JOBS
 from vxtool.swarm.view import View
 
-__all__ = ["OPTIONAL", "container_id", "endpoint_id", "moment", "network", "node", "service", "task"]
+__all__ = ["OPTIONAL", "moment", "network", "node", "service", "task"]
 
 Document = dict[str, Any]
 
@@ -64,15 +64,6 @@ def moment(seconds: float) -> str:
 
 def nanoseconds(seconds: float) -> int:
     return round(seconds * 1_000_000_000)
-
-
-def container_id(host: str, name: str) -> str:
-    """A lab's containers are none of Docker's; an id of that shape, the same each time, lets Docker's readers take them for some."""
-    return sha256(f"{host}:{name}".encode()).hexdigest()
-
-
-def endpoint_id(network_name: str, host: str, name: str) -> str:
-    return sha256(f"{network_name}/{host}:{name}".encode()).hexdigest()
 
 
 def _given(**members: Any) -> Document:
@@ -396,7 +387,7 @@ def task(view: View, known: Task) -> Document:
             "Timestamp": moment(known.changed_at),
             "State": known.state.name.lower(),
             **_given(Message=known.message, Err=known.error),
-            **({"ContainerStatus": {"ContainerID": container_id(host.hostname or host.id, view.task_name(known))}} if exists(known) and host else {}),
+            **({"ContainerStatus": {"ContainerID": view.container_id(known)}} if exists(known) and host else {}),
             "PortStatus": _given(Ports=[_port(port) for port in known.endpoint.ports if port.mode.value == "host" and exists(known)]),
         },
         "DesiredState": known.desired.name.lower(),

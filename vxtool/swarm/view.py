@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from vxtool.errors import UsageError
 from vxtool.model import Role, TaskState
+from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import Network, Node, Service, SwarmInfo, Task
 
 __all__ = ["View"]
@@ -46,8 +47,14 @@ class View:
         return _found(self.services, text, lambda service: service.spec.name, "service", f"no such service: {text}")
 
     def task(self, text: str) -> Task:
-        """By id, full name (`web.1.ID`), name of a standalone container, or the beginning of an id."""
-        return _found(self.tasks, text, self._name_of_its_own, "task", f"no such task: {text}")
+        """By id, full name (`web.1.ID`), name of a standalone container, or the beginning of an id; of its container's id, too."""
+        try:
+            return _found(self.tasks, text, self._name_of_its_own, "task", f"no such task: {text}")
+        except UsageError:
+            contained = [task for task in self.tasks.values() if text and self.container_id(task).startswith(text)]
+            if len(contained) == 1:
+                return contained[0]
+            raise
 
     # -- what follows from the objects -------------------------------------------------------------------------------------------
 
@@ -64,6 +71,11 @@ class View:
         if not task.service:
             return task.spec.container or task.id
         return f"{self.slot_name(task)}.{task.id}"
+
+    def container_id(self, task: Task) -> str:
+        """Of the container that runs it, or would."""
+        node = self.nodes.get(task.node)
+        return container_id(task.node if node is None else node.hostname or node.id, self.task_name(task))
 
     def slot_name(self, task: Task) -> str:
         """`web.1`, of a global service `web.NODE`: the NAME of `service ps`."""

@@ -213,16 +213,15 @@ def _sandbox(state: State, attachments: list[Endpoint]) -> Document:
 
 
 def _container_id(endpoint: Endpoint) -> str:
-    """A lab's endpoints are no containers; an id of that shape, the same each time, lets Docker's readers take them for some."""
-    from hashlib import sha256
+    from vxtool.swarm.identities import container_id
 
-    return endpoint.container or sha256(f"{endpoint.node}:{endpoint.name}".encode()).hexdigest()
+    return endpoint.container or container_id(endpoint.node or "", endpoint.name)
 
 
 def _endpoint_id(endpoint: Endpoint) -> str:
-    from hashlib import sha256
+    from vxtool.swarm.identities import endpoint_id
 
-    return endpoint.id or sha256(f"{endpoint.network}/{endpoint.node}:{endpoint.name}".encode()).hexdigest()
+    return endpoint.id or endpoint_id(endpoint.network, endpoint.node or "", endpoint.name)
 
 
 def _length(network: Network, endpoint: Endpoint) -> int:
