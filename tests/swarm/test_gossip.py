@@ -227,6 +227,12 @@ def test_a_node_that_starts_again_may_have_another_address() -> None:
     assert next(member.address for member in w.nodes["n0"].members() if member.name == "n2") == "192.0.2.77"
 
 
+def test_of_two_nodes_that_go_by_one_name_the_first_keeps_it_while_it_is_there() -> None:
+    w = swarm(3)
+    w.nodes["n0"].receive(b'["vxgossip1",["n1","192.0.2.99",0,5]]', w.now)
+    assert next(member.address for member in w.nodes["n0"].members() if member.name == "n1") == "192.0.2.2"
+
+
 # -- records -------------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -254,7 +254,6 @@ class Gossip:
             self._timers.after(self._timing.push_pull * self._random.random(), self._exchange)
 
     def down(self, member: Member, why: str) -> None:
-        self._settle(member.address)
         self._tables.withdraw(member)
         self._happened.append(MemberDown(member.name, why))
         if member.state is State.DEAD and not self._reconnecting:
