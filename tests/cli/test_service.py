@@ -319,6 +319,19 @@ def test_logs_begin_each_line_with_its_task_and_node(swarm: LocalSwarm, service:
     assert service("logs", "--no-task-ids", "-n", "2", tasks[1].id).output.startswith(f"web.1@{tasks[1].node}    | two")
 
 
+def test_logs_stand_in_the_order_of_their_writing(swarm: LocalSwarm, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service("create", "--name", "web", "--detach", "--replicas", "2", "httpd")
+    swarm.run(2)
+    slots = {task.id: task.slot for task in _tasks(swarm)}
+    stamps = ("2023-11-14T22:13:20.000000Z", "2023-11-14T22:13:21.000000Z", "2023-11-14T22:13:22.000000Z")
+    texts = {1: f"{stamps[0]} first\n{stamps[2]} third\n", 2: f"{stamps[1]} second\n"}
+    monkeypatch.setattr(swarming, "swarm", lambda lab: Logging(swarm, lambda task: texts[slots[task]]))
+    assert service("logs", "--raw", "web").output == "first\nsecond\nthird\n"
+    assert service("logs", "--raw", "--timestamps", "web").output.splitlines()[1] == f"{stamps[1]} second"
+    assert service("logs", "--raw", "--since", "2023-11-14T22:13:21Z", "web").output == "second\nthird\n"
+    assert service("logs", "--raw", "--tail", "1", "web").output == "second\nthird\n"
+
+
 def test_logs_that_are_followed_go_on_until_ctrl_c(swarm: LocalSwarm, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     service("create", "--name", "web", "--detach", "httpd")
     swarm.run(2)
@@ -368,7 +381,8 @@ MISTAKES = (
     (("ps", "nope"), "no such service: nope"),
     (("ps", "--filter", "desired-state=x", "web"), "invalid task desired state 'x'"),
     (("logs", "nope"), "no such task or service: nope"),
-    (("logs", "--timestamps", "web"), "leave --timestamps out"),
+    (("logs", "--details", "web"), "leave --details out"),
+    (("logs", "--since", "yesterday", "web"), 'failed to parse value as time or duration: "yesterday"'),
     (("logs", "--tail", "x", "web"), "invalid value for tail"),
     (("explain", "nope"), "no such service: nope"),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) ", re.ASCII)
+
 _PAUSE = 0.5
 """Seconds until the logs that are followed are looked at again."""
 
@@ -29,8 +33,8 @@ _PAUSE = 0.5
 @click.option("--no-resolve", is_flag=True, help="Ids instead of names.")
 @click.option("--no-task-ids", is_flag=True, help="Names without the tasks' ids.")
 @click.option("--no-trunc", is_flag=True, help="Whole ids.")
-@click.option("-t", "--timestamps", is_flag=True, hidden=True)
-@click.option("--since", hidden=True)
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with the time of its writing.")
+@click.option("--since", metavar="TIME", help="Only what was written since: 2026-11-28T20:13:55Z, or 10m for ten minutes ago.")
 @click.option("--details", is_flag=True, hidden=True)
 @lab_option
 def command(
@@ -53,30 +57,28 @@ def command(
       vxtool service logs web
       vxtool service logs -f --tail 10 web
     """
+    from vxtool.cli.moments import moment
     from vxtool.cli.swarming import swarm
     from vxtool.errors import UsageError
 
-    for flag, asked in (("timestamps", timestamps), ("since", since), ("details", details)):
-        if asked:
-            raise UsageError(f"the logs of a lab are what programs write, without times and details: leave --{flag} out")
+    if details:
+        raise UsageError("a lab's log driver adds no details to lines: leave --details out")
     most = _lines(tail)
     client = swarm(lab)
     view = client.view()
-    tasks = _tasks(view, name)
+    begin = _stamp(moment(since, view.now)) if since is not None else ""
     reading: dict[str, _Log] = {}
     while True:
-        for task in tasks:
+        for task in _tasks(view, name):
             if task.id not in reading:
                 head = "" if raw else _head(view, task, no_resolve, no_task_ids, no_trunc)
                 reading[task.id] = _Log(task.id, head)
-        lines = [log.lines(client, most) for log in reading.values()]
-        _print(lines)
+        lines = [line for log in reading.values() for line in log.lines(client, begin, most, last=not follow)]
+        _print(lines, timestamps)
         most = None
         if not follow:
-            _print([log.rest() for log in reading.values()])
             return
         view = client.wait(_PAUSE)
-        tasks = _tasks(view, name)
 
 
 def _lines(text: str) -> int | None:
@@ -117,6 +119,13 @@ def _head(view: View, task: Task, no_resolve: bool, no_task_ids: bool, no_trunc:
     return f"{name}@{task.node if no_resolve or node is None else node.hostname or node.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    stamp: str  # when it was written; "" where the log does not say
+    text: str
+    log: _Log
+
+
 class _Log:
     """One task's log, read on from where it was left; a line that is not ended yet waits."""
 
@@ -125,21 +134,19 @@ class _Log:
         self._offset = 0
         self._open = ""
         self.head = head
-        self.color = zlib.crc32(task.encode()) % 6
+        self.color = zlib.crc32(task.encode()) % 6 + 1
 
-    def lines(self, client: SwarmClient, most: int | None = None) -> tuple[_Log, list[str]]:
-        text = self._open + "".join(self._pieces(client))
-        *lines, self._open = text.split("\n")
-        if most is not None:
-            if not self._open:
-                lines = lines[-most:] if most else []
-            else:
-                lines = lines[-(most - 1) :] if most > 1 else []
-                self._open = self._open if most else ""
-        return self, lines
+    def lines(self, client: SwarmClient, begin: str, most: int | None, last: bool) -> list[_Line]:
+        """What is new: not before `begin`, the last `most` ones; with `last` the one that is not ended, too."""
+        *texts, self._open = (self._open + "".join(self._pieces(client))).split("\n")
+        if last and self._open:
+            texts.append(self._open)
+        lines = [line for text in texts if (line := self._line(text)).stamp >= begin]
+        return lines if most is None else lines[len(lines) - min(most, len(lines)) :]
 
-    def rest(self) -> tuple[_Log, list[str]]:
-        return self, [self._open] if self._open else []
+    def _line(self, text: str) -> _Line:
+        stamp = _STAMPED.match(text)
+        return _Line(stamp[1] if stamp else "", text[stamp.end() :] if stamp else text, self)
 
     def _pieces(self, client: SwarmClient) -> Iterator[str]:
         while True:
@@ -149,13 +156,21 @@ class _Log:
             yield text
 
 
-def _print(logs: list[tuple[_Log, list[str]]]) -> None:
+def _stamp(seconds: float) -> str:
+    """As the lines of a log begin; it can be compared with them as a text."""
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _print(lines: list[_Line], timestamps: bool) -> None:
+    """In the order of their writing."""
     import sys
 
-    width = max((len(log.head) for log, _ in logs), default=0)
+    width = max((len(line.log.head) for line in lines), default=0)
     colored = sys.stdout.isatty()
-    for log, lines in logs:
-        head = f"{log.head:<{width}}    | " if log.head else ""
-        head = f"\x1b[3{log.color + 1}m{head}\x1b[0m" if colored and head else head
-        for line in lines:
-            click.echo(head + "".join(character if character.isprintable() or character == "\t" else "?" for character in line.rstrip("\r")))
+    for line in sorted(lines, key=lambda line: line.stamp):
+        head = f"{line.log.head:<{width}}    | " if line.log.head else ""
+        head = f"\x1b[3{line.log.color}m{head}\x1b[0m" if colored and head else head
+        text = "".join(character if character.isprintable() or character == "\t" else "?" for character in line.text.rstrip("\r"))
+        click.echo(f"{line.stamp} {head}{text}" if timestamps and line.stamp else f"{head}{text}")
