@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vxtool.lab.places import Place
     from vxtool.lab.sniff import Capture
     from vxtool.swarm.client import SwarmClient
+    from vxtool.swarm.facade import Networks, Nodes, Services
 
 __all__ = ["Lab"]
 
@@ -156,6 +157,27 @@ class Lab:
     def swarm(self) -> SwarmClient:
         """Its swarm, to be asked: `lab.swarm.view()`, `lab.swarm.init(...)`."""
         return client.swarm(self.running)
+
+    @property
+    def service(self) -> Services:
+        """Services by name, with options called as Docker's flags: `lab.service.create("web", image="httpd", replicas=6, networks=["web"])`."""
+        from vxtool.swarm.facade import Services
+
+        return Services(self.swarm)
+
+    @property
+    def network(self) -> Networks:
+        """The swarm's networks by name: `lab.network.create("web", encrypted=True)`."""
+        from vxtool.swarm.facade import Networks
+
+        return Networks(self.swarm)
+
+    @property
+    def node(self) -> Nodes:
+        """The swarm's nodes by name: `lab.node.update("vm2", availability="drain")`."""
+        from vxtool.swarm.facade import Nodes
+
+        return Nodes(self.swarm)
 
     def _died(self) -> bool:
         """Whether the leader has ended, or is about to: its supervisor's end is seen a moment before its own."""
