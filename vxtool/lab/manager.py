@@ -234,7 +234,10 @@ class Manager:
             due = running.swarm.next_due() if running is not None else None
             timeout = None if running is None or due is None else max(0.0, due - running.now())
             try:
-                for key, events in self._selector.select(timeout):
+                heard = self._selector.select(timeout)
+                if self._running is not None:
+                    self._running.swarm.timers.reach(self._running.now())  # not the time at which it was last awake
+                for key, events in heard:
                     key.data(events)
                 if self._running is not None:
                     self._running.go_on()

@@ -42,6 +42,10 @@ class Timers:
         heappush(self._heap, (timer.at, self._count, timer))
         return timer
 
+    def reach(self, now: float) -> None:
+        """The clock says `now`. What has fallen due is still to be rung: whoever has come in time is heard before, and counts from `now`."""
+        self.now = max(self.now, now)
+
     def next_due(self) -> float | None:
         while self._heap and self._heap[0][2].cancelled:
             heappop(self._heap)

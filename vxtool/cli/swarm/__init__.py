@@ -28,7 +28,7 @@ class SwarmVerbs(Verbs):
 def command() -> None:
     """Make a swarm of a lab's nodes, as `docker swarm` does.
 
-    All nodes are on this machine, so that --node says which one is meant; inside `vxtool lab exec NODE` that is known.
+    All nodes are on this machine, so that --node, or the variable VXTOOL_NODE, says which one is meant.
 
     \b
     vxtool swarm init --node vm1

@@ -31,7 +31,6 @@ def command(manager: str | None, node: str | None, everybody: bool, token: str, 
       vxtool swarm join --node vm2 --token SWMTKN-1-... 192.0.2.1:2377
       vxtool swarm join --node vm3 --token $(vxtool swarm join-token -q worker) 192.0.2.1 --availability drain
       vxtool swarm join --all
-      vxtool lab exec vm2 -- vxtool swarm join --token SWMTKN-1-... 192.0.2.1:2377
     """
     from vxtool.cli import swarming
     from vxtool.errors import UsageError
