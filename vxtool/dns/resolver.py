@@ -2,7 +2,7 @@
 
 `Resolver.answer` says what to send back, or that the query is to be forwarded and how; `Forwarding` says, reply by reply, what the client gets.
 Messages that are as simple as nearly all are (one question, at most an OPT record) are read and written here as bytes, and what a question stands
-for is remembered until the records change; all others go through dnspython.
+for is remembered until the records change (`Resolver.table`, from which _serve.pyx answers most queries); all others go through dnspython.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import dns.rcode
 from vxtool.dns.records import Records
 from vxtool.model import Engine
 
-__all__ = ["MAX_SERVERS", "TTL", "Forward", "Forwarding", "Resolver", "Sandbox"]
+__all__ = ["MAX_SERVERS", "TTL", "Forward", "Forwarding", "Resolver", "Sandbox", "Table", "failure", "is_reply"]
 
 TTL = 600
 """Seconds, of every answer (resolver.go respTTL)."""
@@ -32,9 +32,16 @@ MAX_SERVERS = 3
 
 A, PTR, MX, AAAA, OPT = 1, 12, 15, 28, 41
 _QR, _OPCODE, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0200, 0x0100, 0x0080, 0x0010
-_SERVFAIL = 2
+_FORMERR, _SERVFAIL = 1, 2
 _SMALLEST, _LARGEST = 512, 65534  # bytes of a reply: without EDNS over UDP, and over TCP
 _REMEMBERED = 4096  # questions; a flood of others must not grow the table
+_REMEMBERED_BYTES = 4 << 20  # of their answers: a name of many tasks can be written in many ways
+
+Table = dict[bytes, tuple[bytes, int] | None]
+"""Questions as they are in a query -> their answer records in wire form, one after the other, and the length of each, which is the same for all.
+
+(b"", 0): an answer without records. None: not known here, to be forwarded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +61,6 @@ class Forward:
     query: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a question stands for: no records at all (an empty answer), addresses, or a name; `None` in its place: not known here."""
-
-    data: tuple[bytes, ...]  # of each answer record, in wire form
-    kind: int
-
-
 class Resolver:
     """Answers for all sandboxes of a lab. Keeps nothing but what it can forget."""
 
@@ -70,7 +69,8 @@ class Resolver:
         self._engine = engine
         self._random = random or Random()
         self._version = -1
-        self._remembered: dict[tuple[tuple[str, ...], bool, bytes], _Known | None] = {}
+        self._tables: dict[tuple[tuple[str, ...], bool], Table] = {}  # by what of a sandbox decides
+        self._questions = self._bytes = 0  # in all of them
 
     def answer(self, query: bytes, sandbox: Sandbox, tcp: bool = False) -> bytes | Forward | None:
         """The reply, a Forward, or None where the real one stays silent: it is no query, or (19.03) a PTR query that asks for no address.
@@ -81,20 +81,18 @@ class Resolver:
         if question is None:
             return None
         name, kind, end = question
-        key = (sandbox.networks, sandbox.ndots_set, query[12:end])
-        if self._version != self._records.version:
-            self._remembered.clear()
-            self._version = self._records.version
+        table = self.table(sandbox)
+        asked = query[12:end]
         try:
-            known = self._remembered[key]
+            known = table[asked]
         except KeyError:
             try:
-                known = self._look_up(name, kind, sandbox)
+                data = self._look_up(name, kind, sandbox)
             except _Silence:
                 return None
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = known
+            known = None if data is None else self._records_of(asked, kind, data)
+            table = self._room(sandbox, len(known[0]) if known else 0)
+            table[asked] = known
         if known is not None:
             return self._reply(query, end, known, tcp)
         # Today's engine answers for a sandbox that has nobody to ask; 19.03 stays silent (Forwarding), but never asks from inside.
@@ -102,17 +100,39 @@ class Resolver:
             return failure(query)
         return Forward(query)
 
-    def _look_up(self, name: str, kind: int, sandbox: Sandbox) -> _Known | None:
+    def table(self, sandbox: Sandbox) -> Table:
+        """What is remembered for such a sandbox. It is right until something is bound or unbound: to be asked for again before it is used again."""
+        if self._version != self._records.version:
+            self._version = self._records.version
+            self._forget()
+        return self._tables.setdefault((sandbox.networks, sandbox.ndots_set), {})
+
+    def _room(self, sandbox: Sandbox, size: int) -> Table:
+        """The table, with room for one more question."""
+        if self._questions >= _REMEMBERED or self._bytes + size > _REMEMBERED_BYTES:
+            self._forget()
+        self._questions += 1
+        self._bytes += size
+        return self.table(sandbox)
+
+    def _forget(self) -> None:
+        self._tables = {}
+        self._questions = self._bytes = 0
+
+    def _look_up(self, name: str, kind: int, sandbox: Sandbox) -> tuple[bytes, ...] | None:
+        """What a question stands for, in wire form: addresses, a name, (): nothing. None: not known here."""
         if kind in (A, AAAA, MX):
             addresses = self._addresses(name, sandbox.networks)
             if addresses:
-                return _Known(tuple(address.packed for address in addresses) if kind == A else (), kind)
-            if kind != MX and sandbox.ndots_set and "." not in name:
-                return _Known((), kind)
-            return None
-        if kind == PTR:
-            return self._pointer(name, sandbox.networks)
-        return None
+                return tuple(address.packed for address in addresses) if kind == A else ()
+            return () if kind != MX and sandbox.ndots_set and "." not in name else None
+        return self._pointer(name, sandbox.networks) if kind == PTR else None
+
+    def _records_of(self, asked: bytes, kind: int, data: tuple[bytes, ...]) -> tuple[bytes, int]:
+        # 19.03 repeats the whole name in each record and counts it so; today's engine points back at the question.
+        name = asked[:-4] if self._engine is Engine.V19_03 else b"\xc0\x0c"
+        records = [b"%b%b%b" % (name, struct.pack("!HHIH", kind, 1, TTL, len(one)), one) for one in data]
+        return b"".join(records), len(records[0]) if records else 0
 
     def _addresses(self, name: str, networks: Sequence[str]) -> tuple[IPv4Address, ...]:
         """a.b.c is looked for as a whole in every network, then as a.b in network c, then as a in network b.c. The first that knows it wins."""
@@ -124,7 +144,7 @@ class Resolver:
                     return found
         return ()
 
-    def _pointer(self, name: str, networks: Sequence[str]) -> _Known | None:
+    def _pointer(self, name: str, networks: Sequence[str]) -> tuple[bytes, ...] | None:
         lower = name.lower()
         if not lower.endswith((".in-addr.arpa", ".ip6.arpa")):
             if self._engine is Engine.V19_03:
@@ -138,34 +158,28 @@ class Resolver:
         for network in networks if suffix else ():
             found = self._records.pointer(network, address)
             if found is not None:
-                return _Known((_wire_name(f"{found}.{network}"),), PTR)
+                return (_wire_name(f"{found}.{network}"),)
         return None
 
-    def _reply(self, query: bytes, end: int, known: _Known, tcp: bool) -> bytes:
-        data = list(known.data)
-        if len(data) > 1:
-            self._random.shuffle(data)
-        most = _LARGEST if tcp else _udp_size(query, end)
-        # 19.03 repeats the whole name in each record and counts it so; today's engine points back at the question.
-        name = query[12 : end - 4] if self._engine is Engine.V19_03 else b"\xc0\x0c"
-        kept, size = [], end
-        for one in data:
-            size += len(name) + 10 + len(one)
-            if size > most:
-                break
-            kept.append(b"%b%b%b" % (name, struct.pack("!HHIH", known.kind, 1, TTL, len(one)), one))
-        flags = _QR | _RA | int.from_bytes(query[2:4], "big") & (_RD | _CD) | (_TC if len(kept) < len(data) and not tcp else 0)
-        return b"".join((query[:2], struct.pack("!HHHHH", flags, 1, len(kept), 0, 0), query[12:end], *kept))
+    def _reply(self, query: bytes, end: int, known: tuple[bytes, int], tcp: bool) -> bytes:
+        records, size = known
+        count = len(records) // size if size else 0
+        kept = min(count, ((_LARGEST if tcp else _udp_size(query, end)) - end) // size) if size else 0
+        # All are shuffled, also those that do not fit.
+        order = range(count) if count < 2 else self._random.sample(range(count), count)
+        flags = _QR | _RA | int.from_bytes(query[2:4], "big") & (_RD | _CD) | (_TC if kept < count and not tcp else 0)
+        answers = [records[size * one : size * (one + 1)] for one in order[:kept]]
+        return b"".join((query[:2], struct.pack("!HHHHH", flags, 1, kept, 0, 0), query[12:end], *answers))
 
 
 class _Silence(Exception):
     """The real resolver gives no reply at all."""
 
 
-def failure(query: bytes) -> bytes:
-    """SERVFAIL, as the resolver itself says it: without "recursion available"."""
+def failure(query: bytes, rcode: int = _SERVFAIL) -> bytes:
+    """An error, as the resolver itself says it: without "recursion available"."""
     end = (_question(query) or ("", 0, 12))[2]
-    flags = _QR | int.from_bytes(query[2:4], "big") & (_RD | _CD) | _SERVFAIL
+    flags = _QR | int.from_bytes(query[2:4], "big") & (_RD | _CD) | rcode
     return query[:2] + struct.pack("!HHHHH", flags, 1, 0, 0, 0) + query[12:end]
 
 
@@ -197,6 +211,57 @@ class Forwarding:
     def exhausted(self) -> bytes | None:
         """No server is left: what the client gets; None: nothing."""
         return failure(self._query) if self._engine is Engine.TODAY else self._held
+
+
+def is_reply(query: bytes, message: bytes) -> bool:
+    """Whether a message from an upstream server is a reply to this query: its id, its question, and whole to the end.
+
+    A server that cannot read a query says so without repeating the question.
+    """
+    question = _question(query)
+    if question is None or len(message) < 12 or message[:2] != query[:2]:
+        return False
+    flags, questions, *records = struct.unpack_from("!HHHHH", message, 2)
+    if not flags & _QR or flags & _OPCODE:
+        return False
+    if not questions:
+        return bool(flags & 0xF == _FORMERR) and not any(records)
+    end = question[2]
+    name, rest = query[12 : end - 4], query[end - 4 : end]
+    if questions != 1 or message[12 : end - 4].lower() != name.lower() or message[end - 4 : end] != rest:
+        return False
+    at: int | None = end
+    for _ in range(sum(records)):
+        at = _after_name(message, at)
+        if at is None or at + 10 > len(message):
+            return False
+        at += 10 + int.from_bytes(message[at + 8 : at + 10], "big")
+        if at > len(message):
+            return False
+    return True
+
+
+def _after_name(message: bytes, at: int) -> int | None:
+    """Where a name ends that begins at `at`; None: it ends nowhere. A pointer may lead only back, so that nobody who follows it goes in circles."""
+    end, limit, length = None, at, 0
+    while at < len(message):
+        size = message[at]
+        if size >= 0xC0:
+            if at + 2 > len(message):
+                return None
+            end = at + 2 if end is None else end
+            at = int.from_bytes(message[at : at + 2], "big") & 0x3FFF
+            if at >= limit:
+                return None
+            limit = at
+            continue
+        length += size + 1
+        if size > 63 or length > 255:
+            return None
+        if size == 0:
+            return at + 1 if end is None else end
+        at += size + 1
+    return None
 
 
 def _question(query: bytes) -> tuple[str, int, int] | None:
