@@ -554,7 +554,7 @@ class _Running:
             "name": service.spec.name,
             "id": service.id,
             "vips": [[network, str(address)] for network, address in service.vips],
-            "ports": [written(port) for port in service.ports],
+            "ports": [plain(port) for port in service.ports],
         }
 
     # -- looking ---------------------------------------------------------------------------------------------------------

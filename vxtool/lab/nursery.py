@@ -38,7 +38,7 @@ def _fork_away(plan: dict[str, object], writer: int) -> None:
     """The agent is nobody's child here: process 1 of the lab is told when it ends."""
     if os.fork():
         os._exit(0)
-    code = 1
+    code, begun = 1, False
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -47,12 +47,12 @@ def _fork_away(plan: dict[str, object], writer: int) -> None:
         agent = Agent(plan)
         os.write(writer, json.dumps({"pid": os.getpid()}).encode())
         os.close(writer)
+        begun = True
         agent.run()
         code = 0
     except BaseException as error:
-        try:
+        if not begun:
             os.write(writer, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
-        except OSError:  # it was started, and has failed since
-            say(f"agent of {plan.get('name')}", "".join(traceback.format_exception(error)))
+        say(f"agent of {plan.get('name')}", "".join(traceback.format_exception(error)))
     finally:
         os._exit(code)
