@@ -56,6 +56,7 @@ JOIN_PATIENCE = 20.0  # seconds until `swarm join` says that it goes on in the b
 LONGEST_WAIT = 60.0
 MOST_UNSENT = 32 << 20  # bytes for an agent that does not read, until it is given up
 _PIECE = 1 << 16
+_LOG_PIECE = 1 << 20
 
 
 class Manager:
@@ -206,7 +207,9 @@ class Manager:
                 size = file.tell()
                 begin = offset if offset <= size else 0  # it has begun anew
                 file.seek(begin)
-                piece = file.read(1 << 20)
+                piece = file.read(_LOG_PIECE)
+                if len(piece) == _LOG_PIECE:  # no character is cut in two
+                    piece = piece[: piece.rfind(b"\n") + 1] or piece
         except FileNotFoundError:
             return {"text": "", "offset": 0}
         return {"text": piece.decode(errors="replace"), "offset": begin + len(piece)}
