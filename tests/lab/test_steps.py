@@ -24,8 +24,11 @@ from vxtool.lab.steps import (
     AddXfrmPolicy,
     AddXfrmState,
     DeleteLink,
+    ForgetFlows,
     ForgetMac,
     MoveLink,
+    ReplaceRules,
+    SetBackends,
     SetMaster,
     SetMtu,
     SetOffload,
@@ -86,6 +89,33 @@ TYPED: list[tuple[Step, list[str]]] = [
     (AddFdb(NS, "vxlan0", MAC, TWO), ["bridge -n vm1:web.1 fdb add 02:42:0a:00:01:03 dev vxlan0 dst 192.168.68.110 self permanent"]),
     (ForgetMac(NS, "vxlan0", MAC), ["bridge -n vm1:web.1 fdb del 02:42:0a:00:01:03 dev vxlan0 master 2>/dev/null || true"]),
     (AddRules(NS, "ip", "mine", "chain a { };"), ["ip netns exec vm1:web.1 nft 'table ip mine { chain a { }; }'"]),
+    (
+        ReplaceRules(NS, "ip", "mine", (("a", "jump b;"), ("b", "return;")), (("a", "jump c;"), ("c", "drop;"))),
+        [
+            "ip netns exec vm1:web.1 nft 'table ip mine { chain a { }; chain b { }; }\nflush chain ip mine a\nflush chain ip mine c\n"
+            "table ip mine { chain a { jump b; }; chain b { return; }; }\ndelete chain ip mine c'"
+        ],
+    ),
+    (
+        SetBackends(NS, 256, ((ONE, 1), (TWO, 0)), None),
+        [
+            "ip netns exec vm1:web.1 ipvsadm -A -f 256 -s rr",
+            "ip netns exec vm1:web.1 ipvsadm -a -f 256 -r 192.168.68.109 -m -w 1",
+            "ip netns exec vm1:web.1 ipvsadm -a -f 256 -r 192.168.68.110 -m -w 0",
+        ],
+    ),
+    (
+        SetBackends(NS, 256, ((TWO, 0),), ((ONE, 1), (TWO, 1))),
+        ["ip netns exec vm1:web.1 ipvsadm -e -f 256 -r 192.168.68.110 -m -w 0", "ip netns exec vm1:web.1 ipvsadm -d -f 256 -r 192.168.68.109"],
+    ),
+    (SetBackends(NS, 256, None, ((ONE, 1),)), ["ip netns exec vm1:web.1 ipvsadm -D -f 256"]),
+    (
+        ForgetFlows(NS, (ONE,), (53,)),
+        [
+            "ip netns exec vm1:web.1 conntrack -D -r 192.168.68.109 2>/dev/null || true",
+            "ip netns exec vm1:web.1 conntrack -D -p udp --orig-port-dst 53 2>/dev/null || true",
+        ],
+    ),
     (SetQdisc(NS, "eth0", "netem delay 20ms"), ["tc -n vm1:web.1 qdisc add dev eth0 root netem delay 20ms"]),
     (
         AddXfrmState(NS, ONE, TWO, 0xABC, 7, bytes(20)),

@@ -7,6 +7,7 @@ stands. Decides nothing: who is attached where is the worker's affair, who is to
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from vxtool.errors import LabError, VxtoolError
+from vxtool.lab import ingress, ipvs, names
 from vxtool.lab import steps as kinds
 from vxtool.lab.driver import Peer
 from vxtool.lab.encryption import Key, Keyring
+from vxtool.lab.ingress import Backend, Balancer, Ipvs, Mesh, Nftables, Port
 from vxtool.lab.kernel import Kernel
 from vxtool.lab.overlay import Plan
 from vxtool.lab.saying import say
@@ -32,6 +35,7 @@ from vxtool.swarm.objects import Network, TaskNetwork
 __all__ = ["DataPlane", "Made"]
 
 PEERS, ENDPOINTS = "peer", "endpoint"
+AGAIN = 1.0  # seconds until backends that the kernel has refused are tried again
 
 
 class Made:
@@ -120,6 +124,7 @@ _TAKING_AWAY = (
     kinds.DeleteNeighbour,
     kinds.DeleteFdb,
     kinds.DeleteRules,
+    kinds.ReplaceRules,  # goes with its table
     kinds.DeleteXfrmPolicy,
     kinds.DeleteXfrmState,
     kinds.SetDown,
@@ -154,6 +159,8 @@ class DataPlane:
         self._told: dict[str, list[_Own]] = {}  # sandbox -> what gossip was told of it
         self._peers: dict[tuple[str, str], tuple[Peer, str]] = {}  # (network id, key) -> peer, name of the network
         self._balancers: dict[str, TaskNetwork] = {}  # network id -> the node's load balancer there
+        self._mesh = Mesh(node, Ipvs() if ipvs.works() else Nftables())
+        self._rest = 0.0  # until then backends are not changed again
 
     # -- what the manager says -------------------------------------------------------------------------------------------
 
@@ -174,11 +181,17 @@ class DataPlane:
 
     def _add_balancer(self, one: TaskNetwork) -> None:
         known = self._network(one.network)
-        self._attach(load_balancer_name(known.spec.name), [one], EndpointKind.LOAD_BALANCER, f"lb-{one.network}", {})
+        name = load_balancer_name(known.spec.name)
+        self._attach(name, [one], EndpointKind.LOAD_BALANCER, f"lb-{one.network}", {})
         self._balancers[one.network] = one
+        assert one.address is not None
+        sandbox = names.INGRESS_SANDBOX if known.spec.ingress else names.load_balancer_sandbox(one.network)
+        subnets = tuple(subnet.prefix for subnet in known.subnets)
+        self._mesh.place(one.network, Balancer(self.namespace(sandbox), one.address.ip, subnets, self._plan.gateways.get((self._node, name))))
 
     def _drop_balancer(self, id: str) -> None:
         del self._balancers[id]
+        self._mesh.displace(id)
         self.detach(load_balancer_name(self._networks[id].spec.name))
 
     # -- sandboxes of this node ------------------------------------------------------------------------------------------
@@ -210,7 +223,7 @@ class DataPlane:
             self._use(one.network)
         before = self._plan.snapshot()
         try:
-            self._perform([*self._plan.attach(endpoints), *self._plan.protect_heard()])
+            self._perform([*self._plan.attach(endpoints), *self._plan.protect_heard(), *self._exposed(name, networks, told)])
         except BaseException:
             self._plan.restore(before)
             for one in networks:
@@ -223,9 +236,10 @@ class DataPlane:
     def detach(self, name: str) -> None:
         """The sandbox goes; first the others hear that it has."""
         own = self._told.pop(name, [])
+        self._mesh.release(name)
         for one in own:
             self._gossip.drop(one.network, PEERS, one.key)
-            self._gossip.drop(one.network, ENDPOINTS, one.key)
+            self._tell(one, None)
         self._perform([*self._plan.detach(self._node, name), *self._plan.protect_heard()])
         for one in own:
             self._leave(one.network)
@@ -253,7 +267,7 @@ class DataPlane:
         for one in own:
             self._told[name].remove(one)
             self._gossip.drop(one.network, PEERS, one.key)
-            self._gossip.drop(one.network, ENDPOINTS, one.key)
+            self._tell(one, None)
         self._perform([*self._plan.disconnect(self._node, name, self._networks[id].spec.name), *self._plan.protect_heard()])
         self._leave(id)
 
@@ -264,17 +278,28 @@ class DataPlane:
         """The names of a task that runs, and is healthy if it has a check, are known everywhere from now on."""
         for one in self._told.get(name, ()):
             if one.endpoint:
-                self._gossip.put(one.network, ENDPOINTS, one.key, one.endpoint)
+                self._tell(one, one.endpoint)
+        self._bind(name)
 
-    def withdraw(self, name: str) -> None:
+    def withdraw(self, name: str) -> bool:
         """The names of a task that is about to stop vanish everywhere before it does; its addresses are still reached.
 
         Its record stays, disabled, until its sandbox goes: the service's virtual address has a name as long as there is one (libnetwork's
-        ServiceDisabled).
+        ServiceDisabled). So it is with the balancers: they begin no connection with it any more. Whether there was anything to withdraw.
         """
-        for one in self._told.get(name, ()):
-            if one.endpoint:
-                self._gossip.put(one.network, ENDPOINTS, one.key, {**one.endpoint, "disabled": True})
+        withdrawn = [one for one in self._told.get(name, ()) if one.endpoint]
+        for one in withdrawn:
+            self._tell(one, {**one.endpoint, "disabled": True})
+        return bool(withdrawn)
+
+    def _tell(self, own: _Own, value: Mapping[str, Any] | None) -> None:
+        """The record of an endpoint of this node is another, or (None) gone: for the others, and for the balancers here."""
+        if value is None:
+            self._gossip.drop(own.network, ENDPOINTS, own.key)
+            self._mesh.drop(own.network, own.key)
+        else:
+            self._gossip.put(own.network, ENDPOINTS, own.key, value)
+            self._mesh.set(own.network, own.key, Backend.of(own.network, self._networks[own.network].spec.ingress, value))
 
     def _announce(self, name: str, one: TaskNetwork, key: str, told: Mapping[str, Any]) -> None:
         assert one.address is not None
@@ -283,6 +308,45 @@ class DataPlane:
         endpoint = {**told, "address": str(one.address.ip), "aliases": list(one.aliases)} if told else {}
         self._told[name].append(_Own(one.network, key, endpoint))
         self._gossip.put(one.network, PEERS, key, value)
+
+    # -- balancing -------------------------------------------------------------------------------------------------------
+
+    def _exposed(self, name: str, networks: Sequence[TaskNetwork], told: Mapping[str, Any]) -> list[Step]:
+        """What makes a task's published ports lead to its target ports."""
+        ports = [port for port in self._ports(told) if not port.host]
+        addresses = [one.address.ip for one in networks if one.address is not None and self._networks[one.network].spec.ingress]
+        return [step for address in addresses for step in ingress.expose(self.namespace(name), address, ports)]
+
+    @staticmethod
+    def _ports(told: Mapping[str, Any]) -> list[Port]:
+        return [ingress.port_of(one) for one in told.get("ports", ())]
+
+    def _bind(self, name: str) -> None:
+        """The host-mode ports of a task that runs, on this node."""
+        way_in = self._plan.gateways.get((self._node, name))
+        told = next((one.endpoint for one in self._told.get(name, ())), {})
+        if way_in is not None:
+            self._mesh.bind(name, way_in, [port for port in self._ports(told) if port.host])
+
+    @property
+    def rebalance_due(self) -> float | None:
+        """When `rebalance` has something to do."""
+        return self._rest if self._mesh.changed else None
+
+    def rebalance(self, now: float) -> None:
+        """Tells the kernel what has changed among the backends. At most a fifth of the time is spent here: when many come at once, they are told
+        together."""
+        if not self._mesh.changed or now < self._rest:
+            return
+        try:
+            self._perform(self._mesh.steps())
+            self._mesh.done()
+        except VxtoolError as error:
+            self._say(f"the balancers cannot be told: {error}")
+            self._rest = now + AGAIN
+            return
+        end = time.monotonic()
+        self._rest = end + 4 * (end - now)
 
     # -- networks --------------------------------------------------------------------------------------------------------
 
@@ -319,6 +383,7 @@ class DataPlane:
             return
         del self._users[id]
         self._gossip.leave(id)
+        self._mesh.forget(id)
         for (where, key), (peer, name) in list(self._peers.items()):
             if where == id:
                 del self._peers[where, key]
@@ -327,13 +392,16 @@ class DataPlane:
     # -- what the others say ---------------------------------------------------------------------------------------------
 
     def hear(self, events: Sequence[object]) -> None:
-        """Peers that came and went. What the kernel refuses is said; the rest is done all the same."""
+        """Peers and backends that came and went. What the kernel refuses is said; the rest is done all the same."""
         steps: list[Step] = []
         for event in events:
-            if isinstance(event, RecordSet | RecordGone) and event.record.table == PEERS:
+            if isinstance(event, RecordSet | RecordGone):
                 try:
-                    steps += self._heard(event)
-                except (VxtoolError, KeyError, ValueError) as error:
+                    if event.record.table == PEERS:
+                        steps += self._heard(event)
+                    elif event.record.table == ENDPOINTS:
+                        self._heard_endpoint(event)
+                except (VxtoolError, KeyError, TypeError, ValueError) as error:
                     self._say(f"what {event.record.owner} says of {event.record.key} makes no sense: {error}")
         steps += self._plan.protect_heard()
         try:
@@ -358,6 +426,14 @@ class DataPlane:
                 self._peers[key] = peer, known.spec.name
                 steps += self._plan.hear(known.spec.name, peer)
         return steps
+
+    def _heard_endpoint(self, event: RecordSet | RecordGone) -> None:
+        record = event.record
+        key = f"{record.owner}/{record.key}"
+        if isinstance(event, RecordGone):
+            self._mesh.drop(record.network, key)
+        elif record.network in self._users:
+            self._mesh.set(record.network, key, Backend.of(record.network, self._network(record.network).spec.ingress, record.value))
 
     @staticmethod
     def _peer(record: Record, known: Network) -> Peer:

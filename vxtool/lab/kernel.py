@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import Self
 
 from vxtool.errors import LabError, MissingFeature
-from vxtool.lab import ethtool, namespaces, netlink, nft
+from vxtool.lab import conntrack, ethtool, ipvs, namespaces, netlink, nft
 from vxtool.lab.netlink import Channel, Message
 from vxtool.lab.steps import (
     AddAddress,
@@ -46,8 +46,11 @@ from vxtool.lab.steps import (
     DeleteRules,
     DeleteXfrmPolicy,
     DeleteXfrmState,
+    ForgetFlows,
     ForgetMac,
     MoveLink,
+    ReplaceRules,
+    SetBackends,
     SetDown,
     SetMaster,
     SetMtu,
@@ -349,6 +352,14 @@ def _one(places: _Places, step: Step) -> None:
             _load(places[step.namespace], f"create table {step.family} {step.table}\ntable {step.family} {step.table} {{\n{step.body}\n}}\n")
         case DeleteRules():
             _load(places[step.namespace], f"delete table {step.family} {step.table}\n")
+        case ReplaceRules():
+            _load(places[step.namespace], step.text() + "\n")
+        case SetBackends():
+            with places[step.namespace].entered():
+                ipvs.set_backends(step.mark, step.backends, step.before)
+        case ForgetFlows():
+            with places[step.namespace].entered():
+                conntrack.forget(step.backends, step.ports)
         case SetQdisc() | UnsetQdisc() | AddXfrmState() | DeleteXfrmState() | AddXfrmPolicy() | DeleteXfrmPolicy():
             _type(step)
         case AddVxlan():
@@ -479,7 +490,12 @@ _FEATURES: tuple[tuple[tuple[type[Step], ...], set[int], str], ...] = (
     ((AddVeth,), {errno.EOPNOTSUPP}, "veth (CONFIG_VETH: modprobe veth)"),
     ((AddBridge,), {errno.EOPNOTSUPP}, "bridges (CONFIG_BRIDGE: modprobe bridge)"),
     ((SetQdisc,), {errno.EOPNOTSUPP}, "this queueing discipline (CONFIG_NET_SCH_...: modprobe sch_...)"),
-    ((AddRules,), {errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}, "nftables, or an expression of these rules (CONFIG_NF_TABLES, CONFIG_NFT_...)"),
+    ((SetBackends,), {errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}, "IPVS with round robin (CONFIG_IP_VS, CONFIG_IP_VS_RR: modprobe ip_vs_rr)"),
+    (
+        (AddRules, ReplaceRules),
+        {errno.EOPNOTSUPP, errno.EPROTONOSUPPORT},
+        "nftables, or an expression of these rules (CONFIG_NF_TABLES, CONFIG_NFT_...)",
+    ),
     (
         (AddXfrmState, AddXfrmPolicy),
         {errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOSYS},

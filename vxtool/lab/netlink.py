@@ -19,7 +19,9 @@ from typing import NamedTuple
 from vxtool.model import Mac
 
 __all__ = [
+    "DUMP",
     "MOST",
+    "REQUEST",
     "Bridge",
     "Channel",
     "Message",
@@ -30,6 +32,8 @@ __all__ = [
     "add_link",
     "add_neighbour",
     "add_route",
+    "attribute",
+    "attributes",
     "delete_address",
     "delete_fdb",
     "delete_link",
@@ -38,6 +42,7 @@ __all__ = [
     "forget_mac",
     "get_fdb",
     "move_link",
+    "nested",
     "replace_fdb",
     "set_link",
 ]
@@ -52,9 +57,10 @@ class Message(NamedTuple):
 
 
 # <linux/netlink.h>
-_REQUEST, _ACK, _REPLACE, _EXCLUSIVE, _CREATE = 0x001, 0x004, 0x100, 0x200, 0x400
-_NEW = _REQUEST | _CREATE | _EXCLUSIVE
-_NLMSG_ERROR = 2
+REQUEST, _ACK, _REPLACE, _EXCLUSIVE, _CREATE = 0x001, 0x004, 0x100, 0x200, 0x400
+_NEW = REQUEST | _CREATE | _EXCLUSIVE
+_MULTI, DUMP = 0x002, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NESTED = 0x8000
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ACK_HAS_ATTRIBUTES = 0x200
@@ -81,20 +87,31 @@ _BR_VLAN_DEFAULT_PVID = 39
 _IFF_UP = 0x1
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
+    """Length, kind and data, filled up to four bytes."""
     return _ATTRIBUTE.pack(4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
-def _nested(kind: int, *attributes: bytes) -> bytes:
-    return _attribute(kind | _NESTED, b"".join(attributes))
+def attributes(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(kind, data) of what follows one another from `start` on; what does not fit ends it."""
+    while start + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        if not 4 <= length <= len(data) - start:
+            return
+        yield kind & ~_NESTED, data[start + 4 : start + length]
+        start += length + 3 & ~3
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    return attribute(kind | _NESTED, b"".join(attributes))
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return attribute(kind, struct.pack("=I", value))
 
 
 def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
+    return attribute(kind, text.encode() + b"\0")
 
 
 def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: int | None = None, queue: int | None = None) -> bytes:
@@ -103,7 +120,7 @@ def _link(name: str, mtu: int | None = None, mac: Mac | None = None, namespace: 
     if mtu is not None:
         attributes.append(_number(_IFLA_MTU, mtu))
     if mac is not None:
-        attributes.append(_attribute(_IFLA_ADDRESS, mac.value.to_bytes(6, "big")))
+        attributes.append(attribute(_IFLA_ADDRESS, mac.value.to_bytes(6, "big")))
     if namespace is not None:
         attributes.append(_number(_IFLA_NET_NS_FD, namespace))
     if queue is not None:
@@ -122,7 +139,7 @@ class Veth:
     queue: int | None = None
 
     def info(self) -> bytes:
-        return _nested(_VETH_INFO_PEER, _LINK.pack(0, 0, 0, 0, 0) + _link(self.name, self.mtu, self.mac, self.namespace, self.queue))
+        return nested(_VETH_INFO_PEER, _LINK.pack(0, 0, 0, 0, 0) + _link(self.name, self.mtu, self.mac, self.namespace, self.queue))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +153,8 @@ class Vxlan:
     port: int  # UDP destination port
 
     def info(self) -> bytes:
-        flags = b"".join(_attribute(flag, b"\x01") for flag in (_VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_L2MISS, _VXLAN_L3MISS))
-        return _number(_VXLAN_ID, self.vni) + flags + _attribute(_VXLAN_PORT, self.port.to_bytes(2, "big"))
+        flags = b"".join(attribute(flag, b"\x01") for flag in (_VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_L2MISS, _VXLAN_L3MISS))
+        return _number(_VXLAN_ID, self.vni) + flags + attribute(_VXLAN_PORT, self.port.to_bytes(2, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +162,7 @@ class Bridge:
     default_pvid: int
 
     def info(self) -> bytes:
-        return _attribute(_BR_VLAN_DEFAULT_PVID, struct.pack("=H", self.default_pvid))
+        return attribute(_BR_VLAN_DEFAULT_PVID, struct.pack("=H", self.default_pvid))
 
 
 def add_link(
@@ -159,24 +176,24 @@ def add_link(
 ) -> Message:
     """A link of this kind (`bridge`, `veth`, `vxlan`). With `namespace` it is made there; a VXLAN device still sends and receives in the namespace
     of the channel: what Docker gets by making it here and moving it, and without the wait for every CPU that a move costs."""
-    info = [_text(_INFO_KIND, kind)] + ([_nested(_INFO_DATA, data.info())] if data is not None else [])
-    return Message(_NEWLINK, _NEW, _LINK.pack(0, 0, 0, 0, 0) + _link(name, mtu, mac, namespace, queue) + _nested(_IFLA_LINKINFO, *info))
+    info = [_text(_INFO_KIND, kind)] + ([nested(_INFO_DATA, data.info())] if data is not None else [])
+    return Message(_NEWLINK, _NEW, _LINK.pack(0, 0, 0, 0, 0) + _link(name, mtu, mac, namespace, queue) + nested(_IFLA_LINKINFO, *info))
 
 
 def delete_link(name: str) -> Message:
-    return Message(_DELLINK, _REQUEST, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+    return Message(_DELLINK, REQUEST, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
 
 
 def set_link(name: str, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> Message:
     """`master` is the index of a bridge, 0 for none. What is None stays."""
     head = _LINK.pack(0, 0, 0, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
     master_attribute = b"" if master is None else _number(_IFLA_MASTER, master)
-    return Message(_NEWLINK, _REQUEST, head + _link(name, mtu) + master_attribute)
+    return Message(_NEWLINK, REQUEST, head + _link(name, mtu) + master_attribute)
 
 
 def move_link(index: int, name: str, namespace: int | None = None) -> Message:
     """To another namespace, another name, or both at once."""
-    return Message(_NEWLINK, _REQUEST, _LINK.pack(0, 0, index, 0, 0) + _link(name, namespace=namespace))
+    return Message(_NEWLINK, REQUEST, _LINK.pack(0, 0, index, 0, 0) + _link(name, namespace=namespace))
 
 
 # -- addresses and routes --------------------------------------------------------------------------------------------------
@@ -191,8 +208,8 @@ _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 def _address(index: int, interface: IPv4Interface, broadcast: bool) -> bytes:
     head = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, _SCOPE_UNIVERSE, index)
     address = interface.ip.packed
-    last = _attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed) if broadcast else b""
-    return head + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address) + last
+    last = attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed) if broadcast else b""
+    return head + attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address) + last
 
 
 def add_address(index: int, interface: IPv4Interface, broadcast: bool) -> Message:
@@ -200,13 +217,13 @@ def add_address(index: int, interface: IPv4Interface, broadcast: bool) -> Messag
 
 
 def delete_address(index: int, interface: IPv4Interface) -> Message:
-    return Message(_DELADDR, _REQUEST, _address(index, interface, False))
+    return Message(_DELADDR, REQUEST, _address(index, interface, False))
 
 
 def _route(protocol: int, scope: int, kind: int, destination: IPv4Network, via: IPv4Address | None, index: int | None) -> bytes:
     head = _ROUTE.pack(socket.AF_INET, destination.prefixlen, 0, 0, _TABLE_MAIN, protocol, scope, kind, 0)
-    attributes = [_attribute(_RTA_DST, destination.network_address.packed)] if destination.prefixlen else []
-    attributes += [_attribute(_RTA_GATEWAY, via.packed)] if via is not None else []
+    attributes = [attribute(_RTA_DST, destination.network_address.packed)] if destination.prefixlen else []
+    attributes += [attribute(_RTA_GATEWAY, via.packed)] if via is not None else []
     attributes += [_number(_RTA_OIF, index)] if index is not None else []
     return head + b"".join(attributes)
 
@@ -217,7 +234,7 @@ def add_route(destination: IPv4Network, via: IPv4Address | None, index: int | No
 
 
 def delete_route(destination: IPv4Network, via: IPv4Address | None, index: int | None) -> Message:
-    return Message(_DELROUTE, _REQUEST, _route(0, _SCOPE_NOWHERE, 0, destination, via, index))
+    return Message(_DELROUTE, REQUEST, _route(0, _SCOPE_NOWHERE, 0, destination, via, index))
 
 
 # -- neighbours and forwarding entries -------------------------------------------------------------------------------------
@@ -245,7 +262,7 @@ def add_neighbour(index: int, address: IPv4Address, mac: Mac) -> Message:
 
 
 def delete_neighbour(index: int, address: IPv4Address, mac: Mac) -> Message:
-    return Message(_DELNEIGH, _REQUEST, _neighbour(index, address, mac))
+    return Message(_DELNEIGH, REQUEST, _neighbour(index, address, mac))
 
 
 def add_fdb(index: int, mac: Mac, vtep: IPv4Address) -> Message:
@@ -253,21 +270,21 @@ def add_fdb(index: int, mac: Mac, vtep: IPv4Address) -> Message:
 
 
 def replace_fdb(index: int, mac: Mac, vtep: IPv4Address) -> Message:
-    return Message(_NEWNEIGH, _REQUEST | _CREATE | _REPLACE, _fdb(index, mac, vtep))
+    return Message(_NEWNEIGH, REQUEST | _CREATE | _REPLACE, _fdb(index, mac, vtep))
 
 
 def delete_fdb(index: int, mac: Mac, vtep: IPv4Address) -> Message:
-    return Message(_DELNEIGH, _REQUEST, _fdb(index, mac, vtep))
+    return Message(_DELNEIGH, REQUEST, _fdb(index, mac, vtep))
 
 
 def get_fdb(index: int, mac: Mac) -> Message:
     """Asks for one entry of the device's own forwarding database; `Channel.is_permanent` reads the answer."""
-    return Message(_GETNEIGH, _REQUEST, _fdb_key(index, mac, _SELF))
+    return Message(_GETNEIGH, REQUEST, _fdb_key(index, mac, _SELF))
 
 
 def forget_mac(index: int, mac: Mac) -> Message:
     """Deletes what the bridge has learned of `mac` at this port."""
-    return Message(_DELNEIGH, _REQUEST, _fdb_key(index, mac, _MASTER))
+    return Message(_DELNEIGH, REQUEST, _fdb_key(index, mac, _MASTER))
 
 
 def _fdb_key(index: int, mac: Mac, whose: int) -> bytes:
@@ -283,10 +300,13 @@ _LONGEST_NAME = 15  # bytes of a link's name
 
 
 class Channel:
-    """A socket to the kernel, in the network namespace in which the thread was when it opened it. To be closed."""
+    """A socket to the kernel, in the network namespace in which the thread was when it opened it. To be closed.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    Rtnetlink's, unless another protocol of netlink is named. OSError (EPROTONOSUPPORT) when the kernel does not have that one.
+    """
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         for option in (_CAP_ACK, _EXT_ACK):  # answers without the request, and with a sentence of the kernel's
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -333,6 +353,28 @@ class Channel:
             self._socket.send(b"".join(packet))
             refused |= {start + sequence - first: error for sequence, error in self._answers(last)}
         return refused
+
+    def ask(self, message: Message) -> list[bytes]:
+        """The bodies of what the kernel answers; with the flag DUMP there are any number of them. OSError when it refuses."""
+        sequence, self._next = self._next, self._next + 1
+        kind, flags, body = message
+        self._socket.send(_HEADER.pack(16 + len(body), kind, flags, sequence, 0) + body)
+        found: list[bytes] = []
+        while True:
+            answer = self._socket.recv(_ANSWER)
+            place = 0
+            while place < len(answer):
+                length, what, more, number, _ = _HEADER.unpack_from(answer, place)
+                if number == sequence:
+                    if what == _NLMSG_ERROR:
+                        (error,) = struct.unpack_from("=i", answer, place + 16)
+                        raise OSError(-error, os.strerror(-error))
+                    if what == _NLMSG_DONE:
+                        return found
+                    found.append(answer[place + 16 : place + length])
+                    if not more & _MULTI:
+                        return found
+                place += length + 3 & ~3
 
     def is_permanent(self, index: int, mac: Mac) -> bool:
         """Whether the device has a permanent forwarding entry for `mac`; one it has learned from a frame is not."""

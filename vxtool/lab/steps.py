@@ -38,8 +38,11 @@ __all__ = [
     "DeleteRules",
     "DeleteXfrmPolicy",
     "DeleteXfrmState",
+    "ForgetFlows",
     "ForgetMac",
     "MoveLink",
+    "ReplaceRules",
+    "SetBackends",
     "SetDown",
     "SetMaster",
     "SetMtu",
@@ -489,6 +492,86 @@ class DeleteRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceRules:
+    """Some chains of a table that is there, all at once: `chains` and `before` are (name, what stands between its braces).
+
+    A chain in `before` alone goes, one in `chains` alone is new. Chains that are in neither are not touched, and neither is where a balancer among
+    them has got to (numgen counts per rule, and begins anew with the rule).
+    """
+
+    namespace: str
+    family: str
+    table: str
+    chains: tuple[tuple[str, str], ...]
+    before: tuple[tuple[str, str], ...]
+
+    def inverse(self) -> Step:
+        return ReplaceRules(self.namespace, self.family, self.table, self.before, self.chains)
+
+    def text(self) -> str:
+        """What nft(8) is given. First the names, so that a rule may jump to a chain that comes later; last what nobody jumps to any more."""
+        wanted = dict(self.chains)
+        table = f"{self.family} {self.table}"
+        names = "".join(f" chain {name} {{ }};" for name in wanted)
+        bodies = "".join(f" chain {name} {{ {body} }};" for name, body in self.chains)
+        flushed = [f"flush chain {table} {name}" for name, _ in self.before]
+        gone = [f"delete chain {table} {name}" for name, _ in self.before if name not in wanted]
+        return "\n".join([f"table {table} {{{names} }}", *flushed, f"table {table} {{{bodies} }}", *gone])
+
+    def commands(self) -> list[str]:
+        return [f"ip netns exec {quote(self.namespace)} nft {quote(self.text())}"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetBackends:
+    """The backends of an IPVS service for a firewall mark, (address, weight) each; None: there is no such service.
+
+    Round robin and masquerading, as libnetwork has it (service_linux.go addLBBackend). Only what differs from `before` is told the kernel, so that
+    the turn goes on where it was.
+    """
+
+    namespace: str
+    mark: int
+    backends: tuple[tuple[IPv4Address, int], ...] | None
+    before: tuple[tuple[IPv4Address, int], ...] | None
+
+    def inverse(self) -> Step:
+        return SetBackends(self.namespace, self.mark, self.before, self.backends)
+
+    def commands(self) -> list[str]:
+        inside = f"ip netns exec {quote(self.namespace)} ipvsadm"
+        if self.backends is None:
+            return [f"{inside} -D -f {self.mark}"]
+        had, wanted = dict(self.before or ()), dict(self.backends)
+        lines = [f"{inside} -A -f {self.mark} -s rr"] if self.before is None else []
+        for address, weight in self.backends:
+            if had.get(address) != weight:
+                lines.append(f"{inside} {'-e' if address in had else '-a'} -f {self.mark} -r {address} -m -w {weight}")
+        return lines + [f"{inside} -d -f {self.mark} -r {address}" for address in had if address not in wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetFlows:
+    """What connection tracking knows of flows goes: of those led to one of `backends`, and of those of UDP to one of `ports` that were led nowhere.
+
+    Datagrams to a backend that has gone would keep their entry alive for ever, and so would those that came before their port was published. Flows
+    are the kernel's own: no inverse.
+    """
+
+    namespace: str
+    backends: tuple[IPv4Address, ...] = ()
+    ports: tuple[int, ...] = ()
+
+    def inverse(self) -> None:
+        return None
+
+    def commands(self) -> list[str]:
+        inside = f"ip netns exec {quote(self.namespace)} conntrack -D"
+        lines = [f"{inside} -r {address}" for address in self.backends] + [f"{inside} -p udp --orig-port-dst {port}" for port in self.ports]
+        return [f"{line} 2>/dev/null || true" for line in lines]
+
+
+@dataclass(frozen=True, slots=True)
 class SetQdisc:
     """The device's root queueing discipline, as tc(8) writes it: `tbf rate 10000000bit burst 32768 latency 50ms`, `netem delay 20ms loss 1%`."""
 
@@ -623,6 +706,9 @@ Step = (
     | ForgetMac
     | AddRules
     | DeleteRules
+    | ReplaceRules
+    | SetBackends
+    | ForgetFlows
     | SetQdisc
     | UnsetQdisc
     | AddXfrmState
