@@ -55,7 +55,7 @@ def test_what_makes_no_network_is_refused_and_nothing_is_left_of_it(words: str) 
     world.client.create_network(asked("there", SubnetSpec("10.77.0.0/24")))
     with pytest.raises(UsageError) as refused:
         world.client.create_network(REFUSED[words])
-    assert str(refused.value) == words
+    assert str(refused.value).replace(world.client.view().network("ingress").id, "ingress") == words
     assert [network.spec.name for network in world.client.view().networks.values()] == ["ingress", "there"]
     after = world.client.create_network(asked("after"))
     assert [prefix for prefix, _, _ in subnets(after)] == ["10.0.1.0/24"], "no address is gone"
