@@ -117,7 +117,7 @@ class Control:
         if self._store.named("network", spec.name) is not None:
             raise UsageError(f"network with name {spec.name} already exists")
         if spec.ingress and any(network.spec.ingress for network in self._store.networks.values()):
-            raise UsageError(f"ingress network ({self._ingress_name()}) is already present")
+            raise UsageError(f"ingress network ({self._ingress_id()}) is already present")
         network = Network(self._identities.new(), spec, created_at=self._timers.now)
         with self._store.transaction() as change:
             change.network(None, network)
@@ -148,8 +148,8 @@ class Control:
             raise UsageError(f"network {name} not found")
         return network
 
-    def _ingress_name(self) -> str:
-        return next(network.spec.name for network in self._store.networks.values() if network.spec.ingress)
+    def _ingress_id(self) -> str:
+        return next(network.id for network in self._store.networks.values() if network.spec.ingress)
 
     # -- services ------------------------------------------------------------------------------------------------------
 

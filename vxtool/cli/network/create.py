@@ -58,10 +58,10 @@ def command(name: str, driver: str, options: tuple[str, ...], labels: tuple[tupl
     from vxtool.swarm.facade import Networks
     from vxtool.swarm.parsing import key_values
 
-    from .local import LOCAL, PREDEFINED
+    from .local import LOCAL
 
     _refuse(driver, given)
-    if name in (*PREDEFINED, "default") and not (name == "ingress" and given["ingress"]):
+    if name == "default":
         raise UsageError(f"{name} is a pre-defined network and cannot be created")
     if name in [network.name for network in LOCAL]:
         raise UsageError(f"network with name {name} already exists")
