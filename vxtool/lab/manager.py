@@ -52,6 +52,7 @@ LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all current state of the"
     " swarm. Use `--force` to ignore this message."
 )
+RESOLVERS_PAUSE = 1.0  # seconds until resolvers that end at once are started again
 JOIN_PATIENCE = 20.0  # seconds until `swarm join` says that it goes on in the background, as docker does
 LONGEST_WAIT = 60.0
 MOST_UNSENT = 32 << 20  # bytes for an agent that does not read, until it is given up
@@ -295,6 +296,7 @@ class Manager:
         except BaseException:
             self._close()
             raise
+        self._resolve()
         own = {"manager": str(self._topology_address(node)), "port": PORT, "id": id, "secret": running.secret(id)}
         self._agents.start(node, self._plan(node) | own)
 
@@ -306,9 +308,33 @@ class Manager:
                 return
             self._running = running = _Running(journal)
             running.listen(self._selector)
+            self._resolve()
             say("manager", f"took over a swarm of {len(running.swarm.store.nodes)} nodes and {len(running.swarm.store.tasks)} tasks")
         except VxtoolError as error:
             say("manager", f"the swarm cannot be taken over: {error}")
+
+    def _resolve(self) -> None:
+        """Sees to it that the resolvers run; when they end they are started again."""
+        ended = self._agents.start_resolvers()
+        if ended is None:
+            self._resolve_later()
+        elif ended not in self._selector.get_map():
+            begun = time.monotonic()
+            self._selector.register(ended, selectors.EVENT_READ, lambda _: self._resolvers_ended(ended, begun))
+
+    def _resolvers_ended(self, process: int, begun: float) -> None:
+        self._selector.unregister(process)
+        os.close(process)
+        say("manager", "the resolvers have ended; they are started again")
+        if time.monotonic() - begun > RESOLVERS_PAUSE:
+            self._resolve()
+        else:
+            self._resolve_later()
+
+    def _resolve_later(self) -> None:
+        timer = threading.Timer(RESOLVERS_PAUSE, lambda: self._call(self._resolve))
+        timer.daemon = True
+        timer.start()
 
     def _close(self) -> None:
         """Nothing of the swarm stays but agents of nodes that have not left it."""
@@ -373,7 +399,7 @@ class _Running:
         self._cluster: tuple[int, Cluster] | None = None
         self._watched: list[Requests] = []  # none while the swarm is made: who looks first is told everything
         self.swarm = Swarm(info.settings, store, SystemRandom(), self.now(), watch=self._see)
-        self.requests = Requests(self.swarm, info)
+        self.requests = Requests(self.swarm, info, self._keep)
         self._watched.append(self.requests)
 
     def now(self) -> float:
@@ -390,7 +416,6 @@ class _Running:
     def go_on(self) -> None:
         """All that is due now; then every agent is told what is new for it."""
         self.swarm.advance(self.now())
-        self._write_info()
         waiting = dict.fromkeys([*self.swarm.dispatcher.waiting(), *self._stale_nodes])
         self._stale_nodes = set()
         for node in waiting:
@@ -400,10 +425,8 @@ class _Running:
         for session in list(self._all):
             session.flush()
 
-    def _write_info(self) -> None:
-        written_info = plain(self.requests.info)
-        if self.journal.meta["info"] != written_info:
-            self.journal.meta["info"] = written_info
+    def _keep(self, info: SwarmInfo) -> None:
+        self.journal.meta["info"] = plain(info)
 
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
@@ -418,11 +441,12 @@ class _Running:
         raise UsageError(TOKEN)
 
     def admit(self, name: str, address: str, role: Role, availability: Availability) -> str:
-        node = Node("", name, address, role, availability, NodeState.UNKNOWN, described=False)
-        made = self.swarm.tell(self.swarm.control.add_node, node)
-        self._secrets[made.id] = secrets.token_hex(16)
+        # The secret first: a node that nobody knows does no harm, one that cannot prove who it is never comes in.
+        id = Identities(SystemRandom()).new()
+        self._secrets = {known: text for known, text in self._secrets.items() if known in self.swarm.store.nodes} | {id: secrets.token_hex(16)}
         self.journal.meta["secrets"] = self._secrets
-        return made.id
+        self.swarm.tell(self.swarm.control.add_node, Node(id, name, address, role, availability, NodeState.UNKNOWN, described=False))
+        return id
 
     def secret(self, node: str) -> str:
         return self._secrets[node]
@@ -477,7 +501,7 @@ class _Running:
             session.say({"refused": str(error)})
             session.flush()
             self._drop(session)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # not an agent of ours
+        except (ValueError, KeyError, TypeError, AttributeError, LabError) as error:  # no agent of ours; or nothing can be written down at present
             say("manager", f"a session with {session.peer} is ended: {type(error).__name__}: {error}")
             self._drop(session)
 
