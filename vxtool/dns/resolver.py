@@ -1,8 +1,8 @@
 """A query in, a reply out: Docker's embedded resolver (LN19 resolver.go; daemon/libnetwork/resolver.go), without its sockets.
 
 `Resolver.answer` says what to send back, or that the query is to be forwarded and how; `Forwarding` says, reply by reply, what the client gets.
-Messages that are as simple as nearly all are (one question, at most an OPT record) are read and written here as bytes, and what a question stands
-for is remembered until the records change (`Resolver.table`, from which _serve.pyx answers most queries); all others go through dnspython.
+Messages are read and written as bytes, and what a question stands for is remembered until the records change (`Resolver.table`, from which
+_serve.pyx answers most queries). Needs nothing but Python itself: the process in which this runs has nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from random import Random
-
-import dns.exception
-import dns.flags
-import dns.message
-import dns.opcode
-import dns.rcode
 
 from vxtool.dns.records import Records
 from vxtool.model import Engine
@@ -31,9 +25,10 @@ MAX_SERVERS = 3
 """Of an upstream list only the first three are asked (resolver.go maxExtDNS)."""
 
 A, PTR, MX, AAAA, OPT = 1, 12, 15, 28, 41
-_QR, _OPCODE, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0200, 0x0100, 0x0080, 0x0010
-_FORMERR, _SERVFAIL = 1, 2
+_QR, _OPCODE, _AA, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
+_NOERROR, _FORMERR, _SERVFAIL, _NXDOMAIN, _REFUSED = 0, 1, 2, 3, 5
 _SMALLEST, _LARGEST = 512, 65534  # bytes of a reply: without EDNS over UDP, and over TCP
+_POINTERS = 127  # of a name: so many labels can it have
 _REMEMBERED = 4096  # questions; a flood of others must not grow the table
 _REMEMBERED_BYTES = 4 << 20  # of their answers: a name of many tasks can be written in many ways
 
@@ -202,8 +197,8 @@ class Forwarding:
         flags = int.from_bytes(reply[2:4], "big")
         rcode = flags & 0xF
         if self._engine is Engine.TODAY:
-            return None if rcode in (dns.rcode.SERVFAIL, dns.rcode.REFUSED) else reply
-        if rcode == dns.rcode.NOERROR or (rcode == dns.rcode.NXDOMAIN and flags & dns.flags.AA):
+            return None if rcode in (_SERVFAIL, _REFUSED) else reply
+        if rcode == _NOERROR or (rcode == _NXDOMAIN and flags & _AA):
             return reply
         self._held = reply
         return None
@@ -230,28 +225,33 @@ def is_reply(query: bytes, message: bytes) -> bool:
     name, rest = query[12 : end - 4], query[end - 4 : end]
     if questions != 1 or message[12 : end - 4].lower() != name.lower() or message[end - 4 : end] != rest:
         return False
-    at: int | None = end
     for _ in range(sum(records)):
-        at = _after_name(message, at)
-        if at is None or at + 10 > len(message):
+        after = _after_record(message, end)
+        if after is None:
             return False
-        at += 10 + int.from_bytes(message[at + 8 : at + 10], "big")
-        if at > len(message):
-            return False
+        end = after
     return True
 
 
+def _after_record(message: bytes, at: int) -> int | None:
+    """Where a resource record ends that begins at `at`; None: it ends nowhere."""
+    name = _after_name(message, at)
+    if name is None or name + 10 > len(message):
+        return None
+    end = name + 10 + int.from_bytes(message[name + 8 : name + 10], "big")
+    return end if end <= len(message) else None
+
+
 def _after_name(message: bytes, at: int) -> int | None:
-    """Where a name ends that begins at `at`; None: it ends nowhere. A pointer may lead only back, so that nobody who follows it goes in circles."""
-    end, limit, length = None, at, 0
+    """Where a name ends that begins at `at`; None: it ends nowhere. Pointers lead only back, and not too often, so that following them is short."""
+    end, limit, length, pointers = None, at, 0, 0
     while at < len(message):
         size = message[at]
         if size >= 0xC0:
-            if at + 2 > len(message):
-                return None
+            pointers += 1
             end = at + 2 if end is None else end
             at = int.from_bytes(message[at : at + 2], "big") & 0x3FFF
-            if at >= limit:
+            if at >= limit or end > len(message) or pointers > _POINTERS:
                 return None
             limit = at
             continue
@@ -287,12 +287,19 @@ def _udp_size(query: bytes, end: int) -> int:
     questions, answers, authorities, additional = struct.unpack_from("!HHHH", query, 4)
     if not additional:
         return _SMALLEST
-    if (questions, answers, authorities) == (1, 0, 0) and query[end : end + 3] == b"\0\0\x29" and end + 5 <= len(query):
-        return max(_SMALLEST, int.from_bytes(query[end + 3 : end + 5], "big"))
-    try:
-        return max(_SMALLEST, dns.message.from_wire(query, ignore_trailing=True).payload)
-    except (dns.exception.DNSException, ValueError):
-        return _SMALLEST
+    for _ in range(questions - 1):
+        at = _after_name(query, end)
+        if at is None:
+            return _SMALLEST
+        end = at + 4
+    for number in range(answers + authorities + additional):
+        at = _after_record(query, end)
+        if at is None:
+            break
+        if number >= answers + authorities and query[end : end + 3] == b"\0\0\x29":
+            return max(_SMALLEST, int.from_bytes(query[end + 3 : end + 5], "big"))
+        end = at
+    return _SMALLEST
 
 
 def _wire_name(name: str) -> bytes:

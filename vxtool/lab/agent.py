@@ -24,6 +24,7 @@ from vxtool.lab import agents, containers, namespaces
 from vxtool.lab.dataplane import DataPlane, Made
 from vxtool.lab.gossiping import Gossiping
 from vxtool.lab.kernel import Kernel
+from vxtool.lab.naming import Naming
 from vxtool.lab.saying import say
 from vxtool.lab.spec import Options
 from vxtool.lab.topology import Topology
@@ -113,17 +114,21 @@ class Agent:
                     self._guarded(lambda key=key, events=events: key.data(events))  # type: ignore[misc]
             while self._timers.ring(time.monotonic()):
                 pass
-            more = self._worker is not None and self._worker.work()
+            more = False
+            if self._worker is not None:
+                self._guarded(self._worker.work)
+                more = self._worker.busy
             if self._gossip is not None and self._gossiping is not None and self._plane is not None:
                 if self._gossip.next_due() <= time.monotonic():
                     self._gossip.tick(time.monotonic())
                 self._plane.hear(self._gossip.events())
+                self._plane.rebalance(time.monotonic())
                 self._gossiping.go_on()
             self._flush()
             if self._leaving:
-                self._part()
+                self._guarded(self._part)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> None:
         """One event; what goes wrong in it is written down, and the others go on."""
         try:
             work()
@@ -131,9 +136,9 @@ class Agent:
             self._log(traceback.format_exc())
 
     def _gossip_due(self) -> list[float | None]:
-        if self._gossip is None or self._gossiping is None:
+        if self._gossip is None or self._gossiping is None or self._plane is None:
             return []
-        return [self._gossip.next_due(), self._gossiping.next_due()]
+        return [self._gossip.next_due(), self._gossiping.next_due(), self._plane.rebalance_due]
 
     def _watch(self, descriptor: int, call: Callable[[], None]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, lambda _: call())
@@ -161,18 +166,21 @@ class Agent:
         self._made.begin()
 
     def _leave(self) -> None:
-        """SIGTERM: the node leaves the swarm."""
+        """SIGTERM, which comes at any moment: the node leaves the swarm, as soon as the loop sees it."""
         self._leaving = True
-        if self._worker is not None:
-            self._worker.stop_all()
 
     def _part(self) -> None:
-        """When the last container has ended: says good-bye, and takes away what it made for all of them."""
-        if self._worker is not None and not self._worker.idle:
-            return
-        if self._session is not None:
-            self._session.say({"bye": True})
-            self._session.flush()
+        """First says good-bye, so that its tasks are replaced elsewhere and none here; when the last container has ended, takes away what it made."""
+        session = self._session
+        if session is not None:
+            session.say({"bye": True})
+            session.flush()
+            session.close()
+            self._session = None
+        if self._worker is not None:
+            self._worker.stop_all()
+            if not self._worker.idle:
+                return
         if self._plane is not None:
             self._plane.balance([])
         if self._gossip is not None and self._gossiping is not None:
@@ -234,8 +242,9 @@ class Agent:
         if self._gossip is None:
             self._gossip = Gossip(self._id, self._address, time.monotonic(), self._random, incarnation=int(time.time() * 1000))
             self._gossiping = Gossiping(self._gossip, self._address, self._selector, time.monotonic)
-            self._plane = DataPlane(self.name, self._topology, self._options, self._made, self._gossip, told["port"], told["keys"])
-            place = Place(self._folder.parent, Node(self._id, self.name), self._folder / "logs", _resolv())
+            naming = Naming(self.name, self._folder, self._options.engine, self._selector, self._timers)
+            self._plane = DataPlane(self.name, self._topology, self._options, self._made, self._gossip, naming, told["port"], told["keys"])
+            place = Place(self._folder.parent, Node(self._id, self.name), self._folder / "logs", _resolv(), self._options.engine)
             self._worker = Worker(place, self._plane, self._timers, self._report, self._watch, self._forget)
             if self._manager[0] != self._address:
                 self._gossip.meet([self._manager[0]])

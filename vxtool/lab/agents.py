@@ -5,6 +5,7 @@ Knows the warm parent from which agents are forked, and the folder in which each
     swarm/agents/NODE          JSON: pid, node id, secret, the manager's address; written by the agent
     swarm/agents/NODE.lock     held (flock) by the agent as long as it lives
     swarm/agents/NODE.made     what it has made in the kernel, written down before: who comes after it takes that away
+    swarm/resolvers, .lock     the same of the process that answers names for all of them (resolvers.py)
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from vxtool.errors import LabError
+from vxtool.lab.saying import say
 
-__all__ = ["Agents", "lock", "read", "write"]
+__all__ = ["RESOLVERS", "Agents", "lock", "read", "write"]
+
+RESOLVERS = "resolvers"
 
 END_PATIENCE = 60.0  # seconds that an agent which leaves may take to end its containers: as long as the longest grace it has, and more
 _BOOT = ("-P", "-S", "-c", "import gc; gc.disable(); from vxtool.lab.nursery import main; main()")
@@ -43,6 +47,18 @@ class Agents:
             answer = self._ask(plan) or self._ask(plan)  # a nursery that has died is started again
         if answer is None or "error" in answer:
             raise LabError(f"the agent of {node} cannot be started: {answer['error'] if answer else 'its parent has died'}")
+
+    def start_resolvers(self) -> int | None:
+        """Forks the lab's resolvers unless they run. A descriptor that can be read when they have ended; None when they cannot be started."""
+        folder = self._folder.parent
+        if not _held(folder / f"{RESOLVERS}.lock"):
+            with self._alone:
+                answer = self._ask({"name": RESOLVERS, "folder": str(folder)})
+            if answer is None or "error" in answer:
+                say("manager", f"the resolvers cannot be started: {answer['error'] if answer else 'their parent has died'}")
+        with suppress(KeyError, ProcessLookupError):
+            return os.pidfd_open(read(folder / RESOLVERS)["pid"])
+        return None
 
     def _ask(self, plan: dict[str, Any]) -> dict[str, Any] | None:
         if self._nursery is None or self._nursery.poll() is not None:
@@ -69,11 +85,7 @@ class Agents:
         return read(self._folder / node)
 
     def alive(self, node: str) -> bool:
-        descriptor = lock(self._folder / f"{node}.lock", make=False)
-        if descriptor is None:
-            return (self._folder / f"{node}.lock").exists()
-        os.close(descriptor)
-        return False
+        return _held(self._folder / f"{node}.lock")
 
     def end(self, node: str, number: int) -> None:
         """Sends the agent a signal and waits until it has ended."""
@@ -99,6 +111,14 @@ class Agents:
     def forget(self, node: str) -> None:
         """The node is in no swarm any more. What its agent had made stays written down while it stands."""
         (self._folder / node).unlink(missing_ok=True)
+
+
+def _held(path: Path) -> bool:
+    descriptor = lock(path, make=False)
+    if descriptor is None:
+        return path.exists()
+    os.close(descriptor)
+    return False
 
 
 def lock(path: Path, make: bool = True) -> int | None:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from vxtool.dns.resolvconf import ResolvConf
 from vxtool.errors import LabError, VxtoolError
 from vxtool.lab import ingress, ipvs, names
 from vxtool.lab import steps as kinds
@@ -21,6 +22,7 @@ from vxtool.lab.driver import Peer
 from vxtool.lab.encryption import Key, Keyring
 from vxtool.lab.ingress import Backend, Balancer, Ipvs, Mesh, Nftables, Port
 from vxtool.lab.kernel import Kernel
+from vxtool.lab.naming import Naming, Served
 from vxtool.lab.overlay import Plan
 from vxtool.lab.saying import say
 from vxtool.lab.spec import Options
@@ -144,12 +146,13 @@ class _Own:
 class DataPlane:
     """One node's. `join` begins it when the manager has said which port and keys there are."""
 
-    def __init__(self, node: str, topology: Topology, options: Options, made: Made, gossip: Gossip, port: int, keys: Any) -> None:
+    def __init__(self, node: str, topology: Topology, options: Options, made: Made, gossip: Gossip, naming: Naming, port: int, keys: Any) -> None:
         self._node = node
         self._vtep = topology.address(node)
         self._kernel = Kernel()
         self._made = made
         self._gossip = gossip
+        self._naming = naming
         self._plan = Plan(topology, options, port, _keyring(keys))
         mtus = (topology.mtu(machine.name) for machine in topology.nodes)
         self._underlay_mtu = min(mtus, default=None) if options.mtu_from_underlay else None
@@ -237,6 +240,7 @@ class DataPlane:
         """The sandbox goes; first the others hear that it has."""
         own = self._told.pop(name, [])
         self._mesh.release(name)
+        self._naming.close(name)
         for one in own:
             self._gossip.drop(one.network, PEERS, one.key)
             self._tell(one, None)
@@ -261,6 +265,7 @@ class DataPlane:
             self._leave(one.network)
             raise
         self._announce(name, one, key, told)
+        self._naming.attached(name, *self._searched(name))
 
     def disconnect(self, name: str, id: str) -> None:
         own = [one for one in self._told[name] if one.network == id]
@@ -268,11 +273,23 @@ class DataPlane:
             self._told[name].remove(one)
             self._gossip.drop(one.network, PEERS, one.key)
             self._tell(one, None)
+        self._naming.attached(name, *self._searched(name))
         self._perform([*self._plan.disconnect(self._node, name, self._networks[id].spec.name), *self._plan.protect_heard()])
         self._leave(id)
 
     def namespace(self, name: str) -> str:
         return f"{self._node}:{name}"
+
+    def resolve(self, name: str, conf: ResolvConf) -> None:
+        """The sandbox's own resolver answers from now on. LabError when the kernel refuses it."""
+        networks, external = self._searched(name)
+        self._naming.serve(name, self.namespace(name), Served(networks, conf.servers, conf.ndots_set, external))
+
+    def _searched(self, name: str) -> tuple[tuple[str, ...], bool]:
+        """The networks that know names for a sandbox, in the order of its interfaces, and whether it has a way out."""
+        specs = [self._networks[one.network].spec for one in self._told[name]]
+        ordered = sorted((spec for spec in specs if not spec.ingress), key=lambda spec: (spec.internal, spec.name))
+        return tuple(spec.name for spec in ordered), not all(spec.internal for spec in specs)
 
     def activate(self, name: str) -> None:
         """The names of a task that runs, and is healthy if it has a check, are known everywhere from now on."""
@@ -297,8 +314,10 @@ class DataPlane:
         if value is None:
             self._gossip.drop(own.network, ENDPOINTS, own.key)
             self._mesh.drop(own.network, own.key)
+            self._naming.drop(own.network, own.key)
         else:
             self._gossip.put(own.network, ENDPOINTS, own.key, value)
+            self._named(own.network, own.key, value)
             self._mesh.set(own.network, own.key, Backend.of(own.network, self._networks[own.network].spec.ingress, value))
 
     def _announce(self, name: str, one: TaskNetwork, key: str, told: Mapping[str, Any]) -> None:
@@ -384,6 +403,7 @@ class DataPlane:
         del self._users[id]
         self._gossip.leave(id)
         self._mesh.forget(id)
+        self._naming.forget(id)
         for (where, key), (peer, name) in list(self._peers.items()):
             if where == id:
                 del self._peers[where, key]
@@ -427,12 +447,19 @@ class DataPlane:
                 steps += self._plan.hear(known.spec.name, peer)
         return steps
 
+    def _named(self, network: str, key: str, value: Mapping[str, Any]) -> None:
+        spec = self._network(network).spec
+        if not spec.ingress:  # nobody is found by name there
+            self._naming.set(network, spec.name, key, value)
+
     def _heard_endpoint(self, event: RecordSet | RecordGone) -> None:
         record = event.record
         key = f"{record.owner}/{record.key}"
         if isinstance(event, RecordGone):
             self._mesh.drop(record.network, key)
+            self._naming.drop(record.network, key)
         elif record.network in self._users:
+            self._named(record.network, key, record.value)
             self._mesh.set(record.network, key, Backend.of(record.network, self._network(record.network).spec.ingress, record.value))
 
     @staticmethod

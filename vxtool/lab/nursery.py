@@ -12,6 +12,7 @@ import sys
 import traceback
 
 from vxtool.lab.agent import Agent
+from vxtool.lab.resolvers import Resolvers
 from vxtool.lab.saying import say
 
 __all__ = ["main"]
@@ -44,7 +45,7 @@ def _fork_away(plan: dict[str, object], writer: int) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1):
             os.dup2(nothing, stream)
-        agent = Agent(plan)
+        agent = Agent(plan) if "topology" in plan else Resolvers(plan)
         os.write(writer, json.dumps({"pid": os.getpid()}).encode())
         os.close(writer)
         begun = True

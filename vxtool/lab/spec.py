@@ -17,7 +17,7 @@ from vxtool.lab.names import data_path_port as checked_port
 from vxtool.lab.names import identity
 from vxtool.lab.topology import Topology
 from vxtool.lab.topos import load
-from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, EndpointKind, Mac, Network, Node, Subnet, overlay_mac, overlay_mtu
+from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, EndpointKind, Engine, Mac, Network, Node, Subnet, overlay_mac, overlay_mtu
 
 __all__ = ["EndpointWish", "LabSpec", "NetworkWish", "Options", "complete", "from_options", "network_wish", "spread"]
 
@@ -35,6 +35,7 @@ class Options:
     like_docker: bool = False  # VXLAN devices are made in the node's namespace and moved, as Docker does it
     wire: bool = False  # no segmentation and checksum offload on links of the lab: frames look as on a real wire
     mtu_from_underlay: bool = False  # networks without an MTU of their own get the underlay's smallest less 50, instead of Docker's 1450
+    engine: Engine = Engine.V19_03  # whose behaviour a swarm's embedded DNS has
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vxtool.dns.resolvconf import ResolvConf, resolv_conf
 from vxtool.errors import UsageError, VxtoolError
 from vxtool.lab import containers, images
 from vxtool.lab.containers import Check, Container, Wanted
 from vxtool.lab.dataplane import DataPlane
 from vxtool.lab.programs import Limits
 from vxtool.lab.saying import say
-from vxtool.model import TaskState
+from vxtool.model import Engine, TaskState
 from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import HealthCheck, Node, Task, TaskNetwork
 from vxtool.swarm.timers import Timer, Timers
 
 __all__ = ["Worker"]
 
+MOMENT = 0.2  # seconds between the news that a task stops and its stop signal: gossip tells at once
 UNHEALTHY = "dockerexec: unhealthy container"
 _KILLED = 128
 
@@ -77,7 +79,8 @@ class Place:
     lab: Path
     node: Node
     logs: Path
-    resolv: str = ""
+    resolv: str = ""  # the machine's resolv.conf
+    engine: Engine = Engine.V19_03
 
 
 class Worker:
@@ -142,13 +145,17 @@ class Worker:
         if run.state > TaskState.RUNNING:
             self._runs.pop(id, None)
 
-    def work(self) -> bool:
-        """Starts one task that is due; whether more are."""
+    @property
+    def busy(self) -> bool:
+        """Whether a task is due to be started."""
+        return bool(self._queue)
+
+    def work(self) -> None:
+        """Starts one task that is due."""
         if self._queue:
             run = self._queue.popleft()
             if run.state is TaskState.STARTING and not run.stopping and run.container is None:
                 self._start(run)
-        return bool(self._queue)
 
     @property
     def idle(self) -> bool:
@@ -188,12 +195,17 @@ class Worker:
             else:
                 self._plane.bare(run.name)
             run.sandbox, run.networks = True, task.networks
+            if task.networks:
+                self._plane.resolve(run.name, self._resolv(run))
             run.container = containers.start(self._wanted(run))
             if run.service is None:
                 self._plane.activate(run.name)  # it has its names as soon as it is there, well or not
-        except (VxtoolError, OSError) as error:
+        except Exception as error:
             self._tear_down(run)
-            return self._fail(run, str(error) if isinstance(error, UsageError) else f"starting container failed: {error}")
+            self._fail(run, str(error) if isinstance(error, UsageError) else f"starting container failed: {error}")
+            if not isinstance(error, VxtoolError | OSError):
+                raise  # a mistake of ours: told in the log
+            return None
         self._watch(run.container.fileno(), lambda: self._ended(run))
         check = task.spec.health
         if check is None or not check.test or check.test[0] == "NONE":
@@ -233,7 +245,11 @@ class Worker:
             env=tuple(self._filled(run, text) for text in spec.env),
             workdir=spec.workdir,
             user=spec.user,
-            files={"/etc/hosts": self._hosts(run, hostname), "/etc/hostname": f"{hostname}\n", "/etc/resolv.conf": self._resolv(run)},
+            files={
+                "/etc/hosts": self._hosts(run, hostname),
+                "/etc/hostname": f"{hostname}\n",
+                "/etc/resolv.conf": self._resolv(run).text if run.networks else self._place.resolv,
+            },
             limits=Limits(limits.memory_bytes or None, limits.nano_cpus / 1e9 or None, limits.pids or None),
             log=self._place.logs / run.task.id,
             stop_signal=_signal(spec.stop_signal),
@@ -263,14 +279,9 @@ class Worker:
         lines += [f"{one.address.ip}\t{hostname}" for one in run.task.networks if one.address is not None]
         return "".join(f"{line}\n" for line in lines)
 
-    def _resolv(self, run: _Run) -> str:
+    def _resolv(self, run: _Run) -> ResolvConf:
         dns = run.task.spec.dns
-        if not (dns.nameservers or dns.search or dns.options):
-            return self._place.resolv
-        lines = [f"nameserver {server}" for server in dns.nameservers]
-        lines += [f"search {' '.join(dns.search)}"] if dns.search else []
-        lines += [f"options {' '.join(dns.options)}"] if dns.options else []
-        return "".join(f"{line}\n" for line in lines)
+        return resolv_conf(self._place.resolv, dns.nameservers, dns.search, dns.options, self._place.engine)
 
     # -- its end ---------------------------------------------------------------------------------------------------------
 
@@ -281,9 +292,15 @@ class Worker:
         if run.container is None:
             self._tear_down(run)
             return self._say(run, TaskState.SHUTDOWN)
-        self._plane.withdraw(run.name)
-        self._end(run, run.container)
+        self._retire(run, run.container)
         return None
+
+    def _retire(self, run: _Run, container: Container) -> None:
+        """First nobody comes any more, then it ends: the other nodes are given a moment to hear of it (moby's controller.Shutdown gives them 2 s)."""
+        if self._plane.withdraw(run.name):
+            run.grace = self._timers.after(MOMENT, lambda: self._end(run, container))
+        else:
+            self._end(run, container)
 
     def _end(self, run: _Run, container: Container) -> None:
         """Asks the program to end; after its grace period it is killed."""
@@ -388,8 +405,7 @@ class Worker:
             health.failures += 1
             if health.failures >= (health.check.retries or 3) and not run.stopping and not run.why:
                 run.why = UNHEALTHY
-                self._plane.withdraw(run.name)
-                return self._end(run, run.container)
+                return self._retire(run, run.container)
         health.timer = self._timers.after(health.check.interval or 30.0, lambda: self._ask_health(run, health))
         return None
 
