@@ -15,7 +15,7 @@ from vxtool.lab.labfile import KEYS, parse
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, complete, from_options
 from vxtool.lab.topology import End, Impairment, Link, Machine, MachineKind, Route, Topology
 from vxtool.lab.topos import load
-from vxtool.model import EndpointKind, Mac, Subnet, overlay_mac
+from vxtool.model import EndpointKind, Engine, Mac, Subnet, overlay_mac
 from vxtool.model.plain import plain, revive
 
 
@@ -215,6 +215,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(options: dict[str, object], s
         ("endpoints: []", {"endpoints": 0}),
         ("data_path_port: 7789", {"data_path_port": 7789}),
         ("name: x\noptions: {wire: true, mtu_from_underlay: true}", {"name": "x", "options": Options(wire=True, mtu_from_underlay=True)}),
+        ("options: {engine: today}", {"options": Options(engine=Engine.TODAY)}),
         ("networks: [{name: web, encrypted: true, mtu: 1300}]", {"mtu": 1300, "encrypted": True}),
     ],
 )
@@ -373,7 +374,9 @@ def test_every_example_of_the_documentation_is_a_lab(text: str, tmp_path: Path) 
         ),
         ("endpoints:\n- {name: c, node: sathish-vm1, address: 10.0.1.9}", "lab.yaml, line 2: endpoints[0].address: of which network?"),
         ("endpoints: -1", "lab.yaml, line 1: endpoints is -1, but a whole number from 0 to 65536 is wanted"),
-        ("options: {fast: true}", "lab.yaml, line 1: options.fast: no such key; known here: like_docker, mtu_from_underlay, wire"),
+        ("options: {fast: true}", "lab.yaml, line 1: options.fast: no such key; known here: engine, like_docker, mtu_from_underlay, wire"),
+        ("options: {engine: 18}", "lab.yaml, line 1: options.engine is 18, but a text is wanted"),
+        ("options: {engine: new}", "lab.yaml, line 1: options.engine is 'new', but one of 19.03, today is wanted"),
         ("options: {wire: yes}", "lab.yaml, line 1: options.wire is 'yes', but true or false is wanted"),
         ("data_path_port: 80", "lab.yaml: VXLAN UDP port number is not in valid range (1024-49151): 80"),
     ],

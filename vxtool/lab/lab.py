@@ -26,7 +26,7 @@ from vxtool.lab.namespaces import CLONE_NEWPID, setns, unshare
 from vxtool.lab.registry import Running
 from vxtool.lab.spec import EndpointWish, LabSpec, NetworkWish, Options, from_options
 from vxtool.lab.topology import Impairment, Topology, parse_delay, parse_loss, parse_rate
-from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, Network
+from vxtool.model import DATA_PATH_PORT, Cluster, Endpoint, Engine, Network
 from vxtool.model.plain import plain, revive
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Lab:
         like_docker: bool = False,
         wire: bool = False,
         mtu_from_underlay: bool = False,
+        engine: str = Engine.V19_03,
         spec: LabSpec | None = None,
     ) -> None:
         if spec is None:
@@ -81,7 +82,7 @@ class Lab:
                 mtu=mtu,
                 encrypted=encrypted,
                 bare=bare or swarm,
-                options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
+                options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay, engine=Engine(engine)),
             )
             if name is None:  # so that several can be at once; ids come of the name before, and are the same each time
                 spec = replace(spec, name=f"{spec.name}-{os.getpid()}-{next(_number)}")

@@ -33,7 +33,7 @@ from vxtool.lab.topology import (
     parse_route,
 )
 from vxtool.lab.topos import load
-from vxtool.model import DATA_PATH_PORT, Subnet
+from vxtool.model import DATA_PATH_PORT, Engine, Subnet
 
 __all__ = ["KEYS", "SCHEMA", "parse", "read"]
 
@@ -88,7 +88,7 @@ def parse(text: str, source: str, *, name: str | None = None, data_path_port: in
                 networks,
                 _endpoints(document.get("endpoints"), topology, [network.name for network in networks]),
                 port if data_path_port is None and port is not None else data_path_port or DATA_PATH_PORT,
-                Options(**{option.name: getattr(chosen, option.name) or getattr(given, option.name) for option in fields(Options)}),
+                _both(chosen, given),
             ),
         )
     except ExpectationError as error:
@@ -97,7 +97,15 @@ def parse(text: str, source: str, *, name: str | None = None, data_path_port: in
 
 def _options(item: At) -> Options:
     item.only(KEYS["options"])
-    return Options(**{option.name: item.get(option.name).flag() for option in fields(Options)})
+    flags = {option.name: item.get(option.name).flag() for option in fields(Options) if option.name != "engine"}
+    return Options(**flags, engine=item.get("engine").choice(Engine) or Engine.V19_03)
+
+
+def _both(chosen: Options, given: Options) -> Options:
+    """Of each option what is not as it always is."""
+    default = Options()
+    wanted = {option.name: getattr(chosen, option.name) for option in fields(Options)}
+    return replace(given, **{name: value for name, value in wanted.items() if value != getattr(default, name)})
 
 
 def _saying(item: At, make: Callable[[], T]) -> T:

@@ -32,6 +32,13 @@ _SHOWN = 12  # rows of each list: a lab of a thousand endpoints does not need a 
 @click.option("--wire", is_flag=True, help="No segmentation and checksum offload on the lab's links: frames look as on a real wire.")
 @click.option("--bare", is_flag=True, help="Nodes and underlay alone: `vxtool swarm init` and `join` make a swarm of them.")
 @click.option("--swarm", is_flag=True, help="A swarm of all nodes, the first one its manager; no endpoints but those of services.")
+@click.option(
+    "--engine",
+    type=click.Choice(["19.03", "today"]),
+    default="19.03",
+    show_default=True,
+    help="Whose embedded DNS a swarm has: Docker's of 2019, or of today.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the ip, bridge, tc and nft commands that would make it; needs no root.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the lab's name and nothing else.")
 def command(
@@ -48,6 +55,7 @@ def command(
     wire: bool,
     bare: bool,
     swarm: bool,
+    engine: str,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -69,6 +77,7 @@ def command(
     """
     begun = time.monotonic()
     from vxtool.lab.spec import Options, from_options
+    from vxtool.model import Engine
 
     spec = from_options(
         topology,
@@ -80,7 +89,7 @@ def command(
         mtu=mtu,
         encrypted=encrypted,
         bare=bare or swarm,
-        options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay),
+        options=Options(like_docker=like_docker, wire=wire, mtu_from_underlay=mtu_from_underlay, engine=Engine(engine)),
     )
     if dry_run:
         click.echo("\n".join(_commands(spec)))
