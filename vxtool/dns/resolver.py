@@ -243,17 +243,16 @@ def _after_record(message: bytes, at: int) -> int | None:
 
 
 def _after_name(message: bytes, at: int) -> int | None:
-    """Where a name ends that begins at `at`; None: it ends nowhere. Pointers lead only back, and not too often, so that following them is short."""
-    end, limit, length, pointers = None, at, 0, 0
+    """Where a name ends that begins at `at`; None: it ends nowhere. Pointers may be followed only so often: a name can lead in a circle."""
+    end, length, pointers = None, 0, 0
     while at < len(message):
         size = message[at]
         if size >= 0xC0:
             pointers += 1
             end = at + 2 if end is None else end
             at = int.from_bytes(message[at : at + 2], "big") & 0x3FFF
-            if at >= limit or end > len(message) or pointers > _POINTERS:
+            if end > len(message) or pointers > _POINTERS:
                 return None
-            limit = at
             continue
         length += size + 1
         if size > 63 or length > 255:

@@ -86,6 +86,10 @@ class Server:
                 if one in self._waiting:  # an earlier one may have taken it along
                     one.expire()
 
+    def close(self) -> None:
+        """Nothing is left of it, when all that it serves is closed."""
+        self._epoll.close()
+
     # -- for those who have a socket -------------------------------------------------------------------------------------
 
     def watch(self, descriptor: int, events: int, call: Callable[[int], None]) -> None:
