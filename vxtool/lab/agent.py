@@ -109,7 +109,9 @@ class Agent:
         while not self._left:
             due = [at for at in (self._timers.next_due(), *self._gossip_due()) if at is not None]
             timeout = 0.0 if more else max(0.0, min(due) - time.monotonic()) if due else None
-            for key, events in self._selector.select(timeout):
+            ready = self._selector.select(timeout)
+            self._timers.reach(time.monotonic())
+            for key, events in ready:
                 if key.fileobj in self._selector.get_map():  # an earlier one may have closed it
                     self._guarded(lambda key=key, events=events: key.data(events))  # type: ignore[misc]
             while self._timers.ring(time.monotonic()):
@@ -122,8 +124,8 @@ class Agent:
                 if self._gossip.next_due() <= time.monotonic():
                     self._gossip.tick(time.monotonic())
                 self._plane.hear(self._gossip.events())
-                self._plane.rebalance(time.monotonic())
                 self._gossiping.go_on()
+                self._plane.rebalance(time.monotonic())
             self._flush()
             if self._leaving:
                 self._guarded(self._part)

@@ -28,7 +28,7 @@ from vxtool.swarm.timers import Timer, Timers
 
 __all__ = ["Worker"]
 
-MOMENT = 0.2  # seconds between the news that a task stops and its stop signal: gossip tells at once
+MOMENT = 0.5  # seconds between the news that a task stops and its stop signal: gossip tells at once
 UNHEALTHY = "dockerexec: unhealthy container"
 _KILLED = 128
 
@@ -102,7 +102,8 @@ class Worker:
         self._watch = watch
         self._forget = forget
         self._runs: dict[str, _Run] = {}
-        self._queue: deque[_Run] = deque()  # to be started, one at a time: heartbeats go on in between
+        self._queue: deque[_Run] = deque()  # to be started, one at a time: heartbeats and gossip go on in between
+        self._ends: deque[tuple[_Run, int]] = deque()  # have ended, with this exit code
 
     # -- what the agent is told ------------------------------------------------------------------------------------------
 
@@ -147,12 +148,14 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether a task is due to be started."""
-        return bool(self._queue)
+        """Whether a task is due to be started, or one that has ended is to be cleared away."""
+        return bool(self._queue or self._ends)
 
     def work(self) -> None:
-        """Starts one task that is due."""
-        if self._queue:
+        """One of them."""
+        if self._ends:
+            self._clear(*self._ends.popleft())
+        elif self._queue:
             run = self._queue.popleft()
             if run.state is TaskState.STARTING and not run.stopping and run.container is None:
                 self._start(run)
@@ -318,6 +321,12 @@ class Worker:
         run.container = None
         if run.grace is not None:
             run.grace.cancel()
+        self._plane.withdraw(run.name)
+        self._ends.append((run, code))
+
+    def _clear(self, run: _Run, code: int) -> None:
+        if run.state > TaskState.RUNNING:  # it was to be stopped in between
+            return
         self._tear_down(run)
         if run.stopping:
             self._say(run, TaskState.SHUTDOWN)
