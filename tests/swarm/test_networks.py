@@ -57,8 +57,9 @@ def test_what_makes_no_network_is_refused_and_nothing_is_left_of_it(words: str) 
         world.client.create_network(REFUSED[words])
     assert str(refused.value).replace(world.client.view().network("ingress").id, "ingress") == words
     assert [network.spec.name for network in world.client.view().networks.values()] == ["ingress", "there"]
-    after = world.client.create_network(asked("after"))
-    assert [prefix for prefix, _, _ in subnets(after)] == ["10.0.1.0/24"], "no address is gone"
+    # What has taken a subnet and then found its VNI taken gives it back; the next one goes on behind it, as an engine of 20.10 was seen to.
+    prefix = "10.0.2.0/24" if "VNI 4096" in words else "10.0.1.0/24"
+    assert subnets(world.client.create_network(asked("after"))) == [(prefix, prefix.replace(".0/24", ".1"), 4098)], "no address and no VNI is gone"
 
 
 def test_a_network_is_made_as_it_is_asked_for() -> None:

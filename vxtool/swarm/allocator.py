@@ -182,21 +182,20 @@ class Allocator:
         if network is None or network.subnets:
             return
         wanted = network.spec.subnets or (SubnetSpec(),)
-        subnets: list[NetworkSubnet] = []
+        prefixes: list[tuple[IPv4Network, IPv4Address]] = []
         pools: list[str] = []
-        vnis: tuple[int, ...] = ()
         try:
-            texts = network.spec.options.get(VNI_OPTION, "")
-            vnis = self._vnis.take(len(wanted), [int(text) for text in texts.split(",") if text])
-            for number, (asked, vni) in enumerate(zip(wanted, vnis, strict=True)):
+            # Pools before VNIs, as swarmkit asks IPAM before the driver: both are serial, and what fails has used up what came before it.
+            for number, asked in enumerate(wanted):
                 prefix = self._addresses.pool(_pool(id, number), asked.subnet, asked.range)
                 pools.append(_pool(id, number))
                 gateway = self._reserve(pools[-1], IPv4Address(asked.gateway) if asked.gateway else None, asked)
-                subnets.append(NetworkSubnet(prefix, gateway.ip, vni))
+                prefixes.append((prefix, gateway.ip))
+            texts = network.spec.options.get(VNI_OPTION, "")
+            vnis = self._vnis.take(len(wanted), [int(text) for text in texts.split(",") if text])
         except (UsageError, ValueError) as error:
             for pool in pools:
                 self._addresses.free_pool(pool)
-            self._vnis.free(vnis)
             self._waiting_networks[id] = None
             if network.error != str(error):
                 change.network(network, replace(network, error=str(error)))
@@ -204,7 +203,8 @@ class Allocator:
         if network.spec.ingress:
             self._ingress = id
             self._nodes.update(dict.fromkeys(self._store.nodes))
-        change.network(network, replace(network, subnets=tuple(subnets), error=""))
+        subnets = tuple(NetworkSubnet(prefix, gateway, vni) for (prefix, gateway), vni in zip(prefixes, vnis, strict=True))
+        change.network(network, replace(network, subnets=subnets, error=""))
         self._freed = True  # who has waited for this network
 
     def _reserve(self, pool: str, gateway: IPv4Address | None, asked: SubnetSpec) -> IPv4Interface:
