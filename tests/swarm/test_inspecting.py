@@ -95,7 +95,7 @@ def test_a_node_lists_its_own_endpoints_and_its_load_balancer_only(swarm: LocalS
 def test_a_node_without_tasks_in_a_network_has_no_part_in_it(swarm: LocalSwarm) -> None:
     view = swarm.client.view()
     document = inspecting.network(view, view.network("web"), view.node("sathish-vm3"))
-    assert document["Containers"] is None
+    assert (document["Containers"], document["Labels"]) == (None, None)
     assert "Peers" not in document
 
 

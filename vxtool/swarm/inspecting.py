@@ -138,7 +138,7 @@ def network(view: View, known: Network, on: Node | None = None, verbose: bool = 
         "ConfigOnly": False,
         "Containers": _sorted(_containers(view, known, on)) if local and on is not None else None,
         "Options": _sorted({**spec.options, **({VNI_OPTION: vnis} if vnis else {})}),
-        "Labels": _sorted(spec.labels),
+        "Labels": _sorted(spec.labels) if spec.labels or local else None,
     }
     if local:
         members = [member for member in view.nodes.values() if _is_member(member, known)]

@@ -79,7 +79,7 @@ def _documents(view: View, node: Node | None) -> list[dict[str, Any]]:
 def _row(document: dict[str, Any], whole: bool) -> dict[str, Any]:
     from vxtool.cli.docker_tables import go_time, short
 
-    labels = document["Labels"]
+    labels = document["Labels"] or {}
     return {
         "ID": short(document["Id"], whole),
         "Name": document["Name"],
@@ -107,7 +107,7 @@ def _filtered(documents: list[dict[str, Any]], wanted: dict[str, list[str]]) -> 
     for key, field in (("name", "Name"), ("id", "Id")):
         if key in wanted:
             documents = [document for document in documents if any(_matches(document[field], value) for value in wanted[key])]
-    documents = [document for document in documents if has_labels(document["Labels"], wanted.get("label", ()))]
+    documents = [document for document in documents if has_labels(document["Labels"] or {}, wanted.get("label", ()))]
     if "dangling" in wanted:
         values = wanted["dangling"]
         if len(values) > 1:
