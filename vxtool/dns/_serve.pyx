@@ -45,6 +45,7 @@ cdef enum:
     BATCH = 64  # messages of one system call
     ROOM = 4096  # bytes of a query that is read, and of a reply that is made here
     HEADER = 12
+    OPT = 11  # bytes of an OPT record without its options
     SMALLEST = 512  # bytes of a reply that every client takes
     MOST = 4000  # records that are shuffled here
 
@@ -128,7 +129,9 @@ cdef class Batch:
             return -1
         if query[11]:
             # OPT (RFC 6891): the root's name, type 41, and in place of a class how many bytes the client takes.
-            if end + 5 > length or query[end] or query[end + 1] or query[end + 2] != 41:
+            if end + OPT > length or query[end] or query[end + 1] or query[end + 2] != 41:
+                return -1
+            if end + OPT + (query[end + 9] << 8 | query[end + 10]) > length:
                 return -1
             most = max(SMALLEST, query[end + 3] << 8 | query[end + 4])
         known = table.get(bytes(query[HEADER:end]))
