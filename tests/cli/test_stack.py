@@ -133,8 +133,8 @@ def test_services_are_listed_as_service_ls_lists_them(demo: LocalSwarm, invoke: 
     result = invoke("stack", "services", "demo")
     head, db, web = result.stdout.splitlines()
     assert head.split() == ["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS"]
-    assert db.split()[1:] == ["demo_db", "replicated", "1/1", "echo"]
-    assert web.split()[1:] == ["demo_web", "replicated", "2/2", "httpd", "*:8080->80/tcp"]
+    assert db.split()[1:] == ["demo_db", "replicated", "1/1", "echo:latest"]
+    assert web.split()[1:] == ["demo_web", "replicated", "2/2", "httpd:latest", "*:8080->80/tcp"]
     assert invoke("stack", "services", "--filter", "name=demo_db", "--format", "{{.Name}}", "demo").stdout == "demo_db\n"
     assert invoke("stack", "services", "nowhere").stderr == "Nothing found in stack: nowhere\n"
 

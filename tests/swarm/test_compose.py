@@ -92,7 +92,7 @@ def test_every_key_of_a_service_says_in_the_swarm_what_it_says_in_docker() -> No
     assert web.rollback == UpdateConfig(0)
     assert web.endpoint.mode is EndpointMode.VIP
     assert web.endpoint.ports == (PortConfig(53, 53, "udp", PublishMode.HOST), PortConfig(80, 8080))
-    assert (task.image, task.command, task.args) == ("httpd", ("/bin/httpd", "-f"), ("-p", "80"))
+    assert (task.image, task.command, task.args) == ("httpd:latest", ("/bin/httpd", "-f"), ("-p", "80"))
     assert task.env == ("COLOUR=blue", "HOME", "LEVEL=3")
     assert task.labels == {"kind": "container", "com.docker.stack.namespace": "demo"}
     assert (task.hostname, task.user, task.workdir) == ("{{.Node.Hostname}}", "1000", "/srv")
@@ -383,7 +383,7 @@ services:
     image: own
 """
     (web,) = stack(_loaded(text), "demo").services
-    assert (web.task.image, web.task.user, web.task.hostname) == ("own", "one", "two")
+    assert (web.task.image, web.task.user, web.task.hostname) == ("own:latest", "one", "two")
 
 
 BOMBS = {

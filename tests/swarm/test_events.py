@@ -9,6 +9,7 @@ from tests.swarm.local import LocalSwarm
 from vxtool.model import Availability, TaskState
 from vxtool.model.plain import plain
 from vxtool.swarm.events import Event
+from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import Network, NetworkSpec, ServiceSpec, Task, TaskNetwork, TaskSpec
 
 
@@ -33,7 +34,7 @@ def test_a_service_is_told_of_from_its_making_to_its_end() -> None:
     actions = told(world, "service", name="s")
     assert (actions[0], actions[-1], set(actions[1:-1])) == ("create", "remove", {"update"})
     assert told(world, "container", name=name) == ["create", "start", "die", "stop", "destroy"], "its name is known when its service is not"
-    assert told(world, "network", container=task.id) == ["connect", "disconnect"]
+    assert told(world, "network", container=container_id("vm1", name)) == ["connect", "disconnect"]
     states = [event.attributes["state.new"] for event in world.client.events() if event.id == task.id and "state.new" in event.attributes]
     assert states == ["pending", "assigned", "accepted", "preparing", "ready", "starting", "running", "shutdown"]
     container = next(event for event in world.client.events() if event.action == "start")

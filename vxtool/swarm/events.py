@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vxtool.model import ServiceMode, TaskState
+from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import Node, Service, Task
 from vxtool.swarm.store import Changes, Store
 
@@ -109,6 +110,8 @@ class Events:
         wanted = {one.network for one in known.networks} if running else set()
         if not actions and there == wanted:
             return
+        node = self._store.nodes.get(known.node)
+        id = container_id(known.node if node is None else node.hostname or node.id, name)
         attributes = {"image": known.spec.image, "name": name, **known.spec.labels}
         if service:
             attributes |= {
@@ -120,11 +123,11 @@ class Events:
                 "com.docker.swarm.task.name": name,
             }
         for network in sorted(wanted - there):
-            yield "network", "connect", network, self._joined(network, known.id)
+            yield "network", "connect", network, self._joined(network, id)
         for action in actions:
-            yield "container", action, known.id, attributes | ({"exitCode": code} if action == "die" and (code := _exit_code(known)) else {})
+            yield "container", action, id, attributes | ({"exitCode": code} if action == "die" and (code := _exit_code(known)) else {})
         for network in sorted(there - wanted):
-            yield "network", "disconnect", network, self._joined(network, known.id)
+            yield "network", "disconnect", network, self._joined(network, id)
 
     def _joined(self, id: str, container: str) -> dict[str, str]:
         network = self._store.networks.get(id)

@@ -6,7 +6,6 @@ may stand in a Compose file (vxtool.swarm.compose). What is done is said to who 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,24 +103,19 @@ def _network(stack: str, own: str, network: Mapping[str, Any]) -> NetworkSpec:
     )
 
 
-_REFERENCE = re.compile(
-    r"(?:[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?/)?[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-    r"(?::\w[\w.-]{0,127})?(?:@[a-z0-9+._-]+:[0-9a-f]{32,})?",
-    re.ASCII,
-)
-
-
 def _service(compose: Compose, stack: str, own: str, service: Mapping[str, Any]) -> ServiceSpec:
     deploy = service.get("deploy", {})
     image = service.get("image", "")
     if not image:
         raise UsageError("invalid image reference: no image specified")
-    if len(image) > 1024 or not _REFERENCE.fullmatch(image):
-        raise UsageError(f"invalid image reference: invalid reference format: {image[:100]}")
+    try:
+        reference = parsing.image(image)
+    except UsageError:
+        raise UsageError(f"invalid image reference: invalid reference format: {image[:100]}") from None
     mode, replicas, concurrent = _mode(deploy)
     return ServiceSpec(
         _scoped(stack, own),
-        _task(compose, stack, own, service, deploy),
+        _task(compose, stack, own, service, deploy, reference),
         mode,
         replicas,
         concurrent,
@@ -148,11 +142,11 @@ def _port(port: Mapping[str, Any]) -> PortConfig:
     return PortConfig(port["target"], port.get("published", 0), port["protocol"], PublishMode(port["mode"]))
 
 
-def _task(compose: Compose, stack: str, own: str, service: Mapping[str, Any], deploy: Mapping[str, Any]) -> TaskSpec:
+def _task(compose: Compose, stack: str, own: str, service: Mapping[str, Any], deploy: Mapping[str, Any], image: str) -> TaskSpec:
     resources = deploy.get("resources", {})
     placement = deploy.get("placement", {})
     return TaskSpec(
-        image=service["image"],
+        image=image,
         command=tuple(service.get("entrypoint", ())),
         args=tuple(service.get("command", ())),
         env=tuple(sorted(name if value is None else f"{name}={value}" for name, value in service.get("environment", {}).items())),
