@@ -2,9 +2,11 @@
 
     python load.py http SECONDS PER_SECOND ADDRESS:PORT...     GET /hostname over a new connection, from each target in turn
     python load.py held SECONDS COUNT ADDRESS:PORT             COUNT connections to an echo, each says a word every 0.1 s
+    python load.py get SECONDS ADDRESS:PORT                    GET /hostname once, with so much patience
     python load.py udp SECONDS ADDRESS:PORT                    a datagram to an echo every 20 ms, all from one socket
 
-Prints JSON when the time is up: how many, what failed and when, and (http) who answered whom: target -> backend's address -> how often.
+Prints JSON when the time is up: how many, what failed and when, and (http) who answered whom: target -> backend's address -> how often. `get` prints
+the lines of the answer, or what kind of error it was.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def http(seconds: float, rate: float, *targets: str) -> dict[str, object]:
             target = targets[number % len(targets)]
             asked = time.monotonic()
             try:
-                answer = get(target)
+                answer = page(target)[1]
                 with lock:
                     by[target][answer] += 1
             except OSError as error:
@@ -59,9 +61,16 @@ def http(seconds: float, rate: float, *targets: str) -> dict[str, object]:
     return {"requests": sum(sum(counted.values()) for counted in by.values()), "failed": failed, "by": by}
 
 
-def get(target: str) -> str:
-    """The first address that the backend says it has. OSError when it does not answer as it should."""
-    with socket.create_connection(_place(target), PATIENCE) as connection:
+def once(seconds: float, target: str) -> dict[str, object]:
+    try:
+        return {"lines": page(target, seconds), "error": ""}
+    except OSError as error:
+        return {"lines": [], "error": type(error).__name__}
+
+
+def page(target: str, patience: float = PATIENCE) -> list[str]:
+    """The backend's name and addresses, as it says them. OSError when it does not answer as it should."""
+    with socket.create_connection(_place(target), patience) as connection:
         connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
         answer = b""
         while piece := connection.recv(4096):
@@ -69,7 +78,7 @@ def get(target: str) -> str:
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head:
         raise OSError(f"answered {answer[:60]!r}")
-    return body.decode().split()[1]
+    return body.decode().split()
 
 
 def held(seconds: float, count: float, target: str) -> dict[str, object]:
@@ -118,7 +127,7 @@ def udp(seconds: float, target: str) -> dict[str, object]:
     return {"sent": sent, "answered": answered, "refused": refused, "silences": silences, "silent": round(time.monotonic() - last, 3)}
 
 
-WORDS: dict[str, Callable[..., dict[str, object]]] = {"http": http, "held": held, "udp": udp}
+WORDS: dict[str, Callable[..., dict[str, object]]] = {"http": http, "held": held, "udp": udp, "get": once}
 
 if __name__ == "__main__":
     word, seconds, *rest = sys.argv[1:]

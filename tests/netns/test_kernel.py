@@ -36,8 +36,11 @@ from vxtool.lab.steps import (
     DeleteNamespace,
     DeleteXfrmPolicy,
     DeleteXfrmState,
+    ForgetFlows,
     ForgetMac,
     MoveLink,
+    ReplaceRules,
+    SetBackends,
     SetDown,
     SetMaster,
     SetMtu,
@@ -121,6 +124,13 @@ CASES = [
     *both(SANDBOX, AddFdb("vm1:1-abc", "vxlan0", MAC1, VM2)),
     Case([*SANDBOX, SetMaster("vm1:1-abc", "vxlan0", "br0")], ForgetMac("vm1:1-abc", "vxlan0", MAC1), changes_nothing=True),
     *both(NODES, AddRules("vm1", "ip", "vxtool", RULES)),
+    *both(
+        [*NODES, AddRules("vm1", "ip", "vxtool", "chain a { return; }; chain b { jump a; }; chain c { drop; };")],
+        ReplaceRules("vm1", "ip", "vxtool", (("b", "jump d;"), ("d", "accept;")), (("b", "jump a;"), ("c", "drop;"))),
+    ),
+    *both(NODES, SetBackends("vm1", 256, ((WEB1, 1), (VM2, 0)), None)),
+    Case([*NODES, SetBackends("vm1", 256, ((WEB1, 1), (VM2, 1)), None)], SetBackends("vm1", 256, ((VM1, 1), (VM2, 0)), ((WEB1, 1), (VM2, 1)))),
+    Case(NODES, ForgetFlows("vm1", (WEB1,), (53,)), changes_nothing=True),
     Case(
         UNDERLAY, AddRules("vm1", "netdev", "loss", "chain in { type filter hook ingress device eth0 priority 0; numgen random mod 100 < 5 drop; };")
     ),
@@ -136,8 +146,8 @@ CASES = [
 
 
 def needs_another_kernel(step: Step) -> bool:
-    """ESP and netem: tried in the emulated machine."""
-    return isinstance(step, AddXfrmState | DeleteXfrmState) or (isinstance(step, SetQdisc | UnsetQdisc) and "netem" in step.words)
+    """ESP, netem and IPVS: tried in the emulated machine."""
+    return isinstance(step, AddXfrmState | DeleteXfrmState | SetBackends) or (isinstance(step, SetQdisc | UnsetQdisc) and "netem" in step.words)
 
 
 every_case = pytest.mark.parametrize(
@@ -172,6 +182,7 @@ ip netns exec {name} nft -j list ruleset; echo
 """
 ASKED_TOO = {
     SetSysctl: "ip netns exec {name} sysctl -e net.ipv4.ip_forward net.ipv4.conf.eth0.rp_filter",
+    SetBackends: "ip netns exec {name} ipvsadm -Sn",
     SetOffload: "for link in eth0 vxlan0 tap0; do ip netns exec {name} ethtool -k $link 2>&1 | grep -E ': (on|off)$' | sed s/^/$link/; done || true",
 } | dict.fromkeys(
     (AddXfrmState, DeleteXfrmState, AddXfrmPolicy, DeleteXfrmPolicy),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -103,10 +104,10 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
     return answer
 
 
-def fetch(place: Town, where: str, target: str, patience: float = 3) -> str:
-    """What /hostname at `target` says to somebody at `where`; "" when nobody answers."""
-    done = place.lab.exec(where, ["curl", "-s", "-m", str(patience), f"http://{target}/hostname"])
-    return done.stdout if done.returncode == 0 else ""
+def fetch(place: Town, where: str, target: str, patience: float = 3) -> list[str]:
+    """The name and the addresses of who answers somebody at `where`; nothing when nobody does."""
+    lines: list[str] = told(loaded(place, where, "get", patience, target))["lines"]
+    return lines
 
 
 def nodes_of(view: View) -> dict[str, str]:
@@ -122,8 +123,8 @@ def test_any_node_answers_also_one_without_a_task_from_anywhere_and_from_itself(
         task = view.task_name(shared.running(view, "lone")[0])
         for name, entry in nodes_of(view).items():
             for where in (*NODES, task):
-                assert address in fetch(shared, where, f"{entry}:8001").split(), f"{where} -> {name}"
-            assert address in fetch(shared, name, "127.0.0.1:8001").split()
+                assert address in fetch(shared, where, f"{entry}:8001"), f"{where} -> {name}"
+            assert address in fetch(shared, name, "127.0.0.1:8001")
     view = shared.client.view()
     deadline = time.monotonic() + 5
     while fetch(shared, NODES[0], f"{nodes_of(view)[NODES[1]]}:8001"):
@@ -178,16 +179,17 @@ def test_on_its_address_in_ingress_a_task_has_no_open_port_but_the_target(shared
     with serving(shared, "shut", PortConfig(8080, 8007), replicas=1, networks=("web",), env=("PORT=8080",)) as view:
         (ingress,), (web,) = shared.addresses(view, "shut", "ingress"), shared.addresses(view, "shut")
 
-        def asked(place: str) -> str:
-            """curl's exit code: 7 refused, 28 no answer at all."""
-            return inside(shared, f"{NODES[1]}:ingress_sbox", f"curl -s -m 1 -o /dev/null http://{place}/; echo $?").strip()
+        def refused(place: str) -> str:
+            """How a client in another node's ingress_sbox is."""
+            answer: str = json.loads(inside(shared, f"{NODES[1]}:ingress_sbox", f"{PYTHON} {load.__file__} get 1 {place}"))["error"]
+            return answer
 
-        assert asked(f"{ingress}:8080") == "0"
-        assert asked(f"{ingress}:8007") == "0"  # redirected
-        assert asked(f"{ingress}:80") == "28"
+        assert refused(f"{ingress}:8080") == ""
+        assert refused(f"{ingress}:8007") == ""  # redirected
+        assert refused(f"{ingress}:80") == "TimeoutError"
         task = view.task_name(shared.running(view, "shut")[0])
         assert fetch(shared, task, f"{web}:8080")
-        assert shared.lab.exec(task, ["curl", "-s", "-m", "1", f"http://{web}:8007/"]).returncode == 7
+        assert told(loaded(shared, task, "get", 1, f"{web}:8007"))["error"] == "ConnectionRefusedError"
         assert "1 received" in inside(shared, f"{NODES[1]}:ingress_sbox", f"ping -c 1 -W 1 {ingress}")
 
 
@@ -199,8 +201,8 @@ def test_a_host_mode_port_is_that_of_the_nodes_own_task(shared: Town) -> None:
             node = view.nodes[task.node].hostname
             own = {str(one.address.ip) for one in task.networks if one.address}
             for where in (node, NODES[0], NODES[1]):
-                assert own & set(fetch(shared, where, f"{entries[node]}:8008").split()), f"{where} -> {node}"
-            assert own & set(fetch(shared, node, "127.0.0.1:8008").split())
+                assert own & set(fetch(shared, where, f"{entries[node]}:8008")), f"{where} -> {node}"
+            assert own & set(fetch(shared, node, "127.0.0.1:8008"))
         (without,) = set(NODES) - set(shared.spread(view, "own"))
         assert not fetch(shared, NODES[0], f"{entries[without]}:8008", patience=1)
 
@@ -269,6 +271,21 @@ def test_connections_live_through_the_grace_period_of_a_task_that_is_stopped_and
         assert (again["open"], again["failed"]) == (8, [])
         answer = told(holding)
         assert (answer["open"], answer["failed"]) == (8, [])
+
+
+def test_the_middle_of_a_connection_that_nobody_remembers_is_refused_and_led_to_nobody_else(shared: Town) -> None:
+    with serving(shared, "lost", PortConfig(7, 8013), image="echo", replicas=3) as view:
+        entry = f"{nodes_of(view)[NODES[0]]}:8013"
+        holding = loaded(shared, NODES[1], "held", 2, 6, entry)
+        assert holding.stderr is not None
+        assert holding.stderr.readline() == "open\n"
+        gone = shared.addresses(view, "lost", "ingress")[:2]
+        forgetting = f"from vxtool.lab import conntrack; from ipaddress import IPv4Address; print(conntrack.forget([*map(IPv4Address, {gone})]))"
+        count = int(inside(shared, f"{NODES[0]}:ingress_sbox", f'{sys.executable} -c "{forgetting}"'))
+        assert count >= 4
+        answer = told(holding)
+        assert answer["open"] == 2
+        assert {why for _, why in answer["failed"]} == {"[Errno 104] Connection reset by peer"}
 
 
 def test_datagrams_of_one_socket_go_to_another_backend_when_theirs_has_gone(shared: Town) -> None:
