@@ -58,7 +58,8 @@ def _text(findings: Findings, everything: bool) -> Iterator[str]:
             for finding in there:
                 yield f"  {click.style('ok', fg='green')}         {finding.feature.title}{f': {finding.detail}' if finding.detail else ''}"
         elif there:
-            names = [f"{finding.feature.title}{f' ({finding.detail})' if group in ('limits', 'processes') else ''}" for finding in there]
+            telling = [group in ("limits", "processes") or finding.feature.id == "balancing" for finding in there]  # by whom services are balanced
+            names = [f"{finding.feature.title}{f' ({finding.detail})' if tells else ''}" for finding, tells in zip(there, telling, strict=True)]
             yield from _wrapped(f"  {click.style('ok', fg='green')}         ", ", ".join(names))
         for finding in of_group:
             if finding.state is not State.OK:

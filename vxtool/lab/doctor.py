@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from vxtool.errors import MissingFeature
-from vxtool.lab import namespaces, nft
+from vxtool.lab import ipvs, namespaces, nft
+from vxtool.lab.ingress import Ipvs, Nftables
 
 __all__ = ["FEATURES", "SCHEMA", "Feature", "Finding", "Findings", "State", "as_document", "examine"]
 
@@ -263,6 +264,14 @@ def _ipvs() -> str:
     if error:
         raise _Missing(f"a service with scheduler rr: {os.strerror(-error).lower()}")
     return ""
+
+
+def _balancing() -> str:
+    """Which driver the agents of a lab's nodes choose, by trying what they try."""
+    if ipvs.works():
+        return Ipvs.name
+    _chain("ip", "prerouting", "meta mark 256 dnat to numgen inc mod 2 map { 0 : 10.0.1.3, 1 : 10.0.1.4 }", "nat")()
+    return Nftables.name
 
 
 def _ovs() -> str:
@@ -509,6 +518,13 @@ FEATURES: Sequence[Feature] = (
             "services are balanced by nftables instead, which a real engine never does",
             "CONFIG_IP_VS, CONFIG_IP_VS_RR, package ipvsadm",
             _ipvs,
+        ),
+        (
+            "balancing",
+            "balancing of services",
+            "virtual addresses and published ports answer nobody",
+            "CONFIG_IP_VS and CONFIG_IP_VS_RR, or CONFIG_NFT_NUMGEN",
+            _balancing,
         ),
         (
             "esp",
