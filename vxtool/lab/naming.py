@@ -122,7 +122,8 @@ class Naming:
         """Nobody answers there any more."""
         if sandbox in self._served:
             _, udp, tcp = self._served.pop(sandbox)
-            self._flush()  # its sockets may be on their way
+            # What was not sent yet must not go with the numbers of other files.
+            self._unsent = deque(one for one in self._unsent if udp.fileno() not in one[1])
             udp.close()
             tcp.close()
             self._say({"close": sandbox})
