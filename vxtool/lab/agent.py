@@ -22,6 +22,7 @@ from vxtool import __version__
 from vxtool.errors import LabError
 from vxtool.lab import agents, containers, namespaces
 from vxtool.lab.dataplane import DataPlane, Made
+from vxtool.lab.gossiping import PORT as GOSSIP
 from vxtool.lab.gossiping import Gossiping
 from vxtool.lab.kernel import Kernel
 from vxtool.lab.naming import Naming
@@ -42,6 +43,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 8.0  # seconds until a session is tried again 
 CONNECT_PATIENCE = 5.0
 EARLY = 0.5  # heartbeats come up to so many seconds early, so that those of many nodes do not come at once
 AGAIN = 1.0  # seconds until what the kernel has refused is tried again
+BREATH = 0.02  # seconds of rest after a mistake of ours, so that one that comes again and again fills no log
 _PIECE = 1 << 16
 
 _PLUGINS = (
@@ -59,6 +61,13 @@ class Agent:
     """Made in the process that becomes the agent; `run` returns when the node has left the swarm."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
+        # First of all: whoever is told to leave while it is still beginning clears away what it finds, and goes.
+        self._leaving = False
+        self._woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGTERM, lambda *_: self._leave())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.name: str = plan["name"]
         self._folder = Path(plan["folder"])
         self._record = self._folder / "agents" / self.name
@@ -77,6 +86,8 @@ class Agent:
         known = agents.read(self._record)
         self._id: str = plan.get("id") or known.get("id", "")
         self._secret: str = plan.get("secret") or known.get("secret", "")
+        if not self._id and self._join is None:
+            raise LabError(f"{self.name} is in no swarm and was not told how to join one")
         self._write()
         namespaces.setns(os.open(namespaces.NETNS / self.name, os.O_RDONLY | os.O_CLOEXEC))
         self._made = Made(self._record.with_name(f"{self.name}.made"), self.name)
@@ -92,13 +103,8 @@ class Agent:
         self._attachments: list[TaskNetwork] = []
         self._session: _Session | None = None
         self._pause = 0.0
-        self._leaving = False
+        self._removed = False
         self._left = False
-        self._woken, waker = os.pipe()
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker)
-        signal.signal(signal.SIGTERM, lambda *_: self._leave())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._selector.register(self._woken, selectors.EVENT_READ, lambda _: os.read(self._woken, 4096))
 
     # -- the loop --------------------------------------------------------------------------------------------------------
@@ -114,19 +120,15 @@ class Agent:
             for key, events in ready:
                 if key.fileobj in self._selector.get_map():  # an earlier one may have closed it
                     self._guarded(lambda key=key, events=events: key.data(events))  # type: ignore[misc]
-            while self._timers.ring(time.monotonic()):
-                pass
+            self._ring()
             more = False
             if self._worker is not None:
                 self._guarded(self._worker.work)
                 more = self._worker.busy
             if self._gossip is not None and self._gossiping is not None and self._plane is not None:
-                if self._gossip.next_due() <= time.monotonic():
-                    self._gossip.tick(time.monotonic())
-                self._plane.hear(self._gossip.events())
-                self._gossiping.go_on()
-                self._plane.rebalance(time.monotonic())
-            self._flush()
+                for part in (self._tick, self._hear, self._gossiping.go_on, self._rebalance):
+                    self._guarded(part)
+            self._guarded(self._flush)
             if self._leaving:
                 self._guarded(self._part)
 
@@ -136,6 +138,31 @@ class Agent:
             work()
         except Exception:
             self._log(traceback.format_exc())
+            time.sleep(BREATH)
+
+    def _ring(self) -> None:
+        """All timers that are due; one that fails has rung."""
+        ringing = True
+        while ringing:
+            try:
+                ringing = self._timers.ring(time.monotonic())
+            except Exception:
+                self._log(traceback.format_exc())
+                time.sleep(BREATH)
+
+    def _tick(self) -> None:
+        assert self._gossip is not None
+        if self._gossip.next_due() <= time.monotonic():
+            self._gossip.tick(time.monotonic())
+
+    def _hear(self) -> None:
+        assert self._gossip is not None
+        assert self._plane is not None
+        self._plane.hear(self._gossip.events())
+
+    def _rebalance(self) -> None:
+        assert self._plane is not None
+        self._plane.rebalance(time.monotonic())
 
     def _gossip_due(self) -> list[float | None]:
         if self._gossip is None or self._gossiping is None or self._plane is None:
@@ -191,6 +218,8 @@ class Agent:
             self._gossiping.close()
         Kernel().undo(self._made.standing())
         self._made.begin()
+        if self._removed:
+            self._record.unlink(missing_ok=True)
         self._left = True
 
     # -- the session -----------------------------------------------------------------------------------------------------
@@ -203,13 +232,19 @@ class Agent:
         self._timers.after(CONNECT_PATIENCE, lambda: None if session.open or session is not self._session else self._lost(session, "no answer"))
 
     def _opened(self, session: _Session) -> None:
-        """The manager can be reached: first joins, if it has to, then begins."""
+        """The manager can be reached: first joins, if it has to, then begins; but not where nobody could hear of its endpoints."""
+        if self._worker is None:
+            try:
+                Gossiping.check(self._address)
+            except OSError as error:
+                return self._lost(session, f"port {GOSSIP} of {self.name} cannot be had: {error.strerror}; another program has it")
         if self._id:
             session.say({"open": {"node": self._id, "secret": self._secret, "described": plain(self._described())}})
         else:
             assert self._join is not None
             session.say({"join": self._join})
         session.flush()
+        return None
 
     def _lost(self, session: _Session, why: str) -> None:
         if session is not self._session:
@@ -238,23 +273,31 @@ class Agent:
             self._told(told)
         elif word == "refused":
             self._lost(session, str(told))
+        elif word == "removed":  # `node rm --force`: what runs here is nobody's any more
+            self._log("the node has been removed from the swarm; its containers are ended")
+            self._removed = self._leaving = True
 
     def _begin(self, session: _Session, told: Mapping[str, Any]) -> None:
         self._pause = 0.0
-        if self._gossip is None:
-            self._gossip = Gossip(self._id, self._address, time.monotonic(), self._random, incarnation=int(time.time() * 1000))
-            self._gossiping = Gossiping(self._gossip, self._address, self._selector, time.monotonic)
-            naming = Naming(self.name, self._folder, self._options.engine, self._selector, self._timers)
-            self._plane = DataPlane(self.name, self._topology, self._options, self._made, self._gossip, naming, told["port"], told["keys"])
-            place = Place(self._folder.parent, Node(self._id, self.name), self._folder / "logs", _resolv(), self._options.engine)
-            self._worker = Worker(place, self._plane, self._timers, self._report, self._watch, self._forget)
-            if self._manager[0] != self._address:
-                self._gossip.meet([self._manager[0]])
+        if self._worker is None:
+            self._settle(told)
         assert self._worker is not None
         session.answered = time.monotonic()
         self._worker.known(dict.fromkeys(told["tasks"]))
         session.period = told["heartbeat"]
         self._beat(session)
+
+    def _settle(self, told: Mapping[str, Any]) -> None:
+        """In its first session: gossip, the node's data plane, and who does its tasks."""
+        gossip = Gossip(self._id, self._address, time.monotonic(), self._random, incarnation=int(time.time() * 1000))
+        gossiping = Gossiping(gossip, self._address, self._selector, time.monotonic)
+        naming = Naming(self.name, self._folder, self._options.engine, self._selector, self._timers)
+        plane = DataPlane(self.name, self._topology, self._options, self._made, gossip, naming, told["port"], told["keys"])
+        place = Place(self._folder.parent, Node(self._id, self.name), self._folder / "logs", _resolv(), self._options.engine)
+        self._gossip, self._gossiping, self._plane = gossip, gossiping, plane
+        self._worker = Worker(place, plane, self._timers, self._report, self._watch, self._forget)
+        if self._manager[0] != self._address:
+            gossip.meet([self._manager[0]])
 
     def _beat_after(self, session: _Session, period: float) -> None:
         session.period = period
@@ -275,10 +318,11 @@ class Agent:
         assert self._plane is not None
         assert self._worker is not None
         self._plane.learn([revive(Network, one) for one in told.get("networks", ())])
+        worker = self._worker
         for one in told.get("tasks", ()):
-            self._worker.assign(revive(Task, one["task"]), one["service"])
+            self._guarded(lambda one=one: worker.assign(revive(Task, one["task"]), one["service"]))  # type: ignore[misc]
         for id in told.get("gone", ()):
-            self._worker.gone(id)
+            self._guarded(lambda id=id: worker.gone(id))  # type: ignore[misc]
         if "attachments" in told:
             self._balance([revive(TaskNetwork, one) for one in told["attachments"]])
 

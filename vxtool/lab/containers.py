@@ -106,6 +106,8 @@ class Container:
 
     def signal(self, number: int) -> None:
         """To the program and its process group. Nothing happens when it has ended."""
+        if self._pidfd < 0:
+            return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 

@@ -244,9 +244,15 @@ class DataPlane:
         for one in own:
             self._gossip.drop(one.network, PEERS, one.key)
             self._tell(one, None)
-        self._perform([*self._plan.detach(self._node, name), *self._plan.protect_heard()])
-        for one in own:
-            self._leave(one.network)
+        try:
+            self._perform([*self._plan.detach(self._node, name), *self._plan.protect_heard()])
+        finally:
+            for one in own:
+                self._leave(one.network)
+
+    def networks(self, name: str) -> list[str]:
+        """The ids of the networks that a sandbox has."""
+        return [one.network for one in self._told.get(name, ())]
 
     def remove_bare(self, name: str) -> None:
         self._perform([kinds.DeleteNamespace(self.namespace(name))])
@@ -466,7 +472,9 @@ class DataPlane:
     def _peer(record: Record, known: Network) -> Peer:
         value = record.value
         address = IPv4Interface(value["address"]).ip
-        subnet = next(number for number, subnet in enumerate(known.subnets) if address in subnet.prefix)
+        subnet = next((number for number, subnet in enumerate(known.subnets) if address in subnet.prefix), None)
+        if subnet is None:
+            raise ValueError(f"{address} is in no subnet of network {known.spec.name}")
         return Peer(str(value["node"]), str(value["name"]), address, Mac.parse(value["mac"]), IPv4Address(value["vtep"]), subnet)
 
     # -- the kernel ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ __all__ = ["PORT", "Gossiping"]
 
 PORT = 7946
 LONGEST = 64 << 20  # bytes of an exchange: 100,000 records are 20 MB
+MOST_HEARD = 128 << 20  # bytes of all exchanges together: whoever reaches the port can send some
 MOST = 64  # exchanges that others may have with us at a time
 PATIENCE = 10.0
 _PIECE = 1 << 16
@@ -29,16 +30,17 @@ class Gossiping:
         self._selector = selector
         self._now = now
         self._exchanges: dict[_Exchange, None] = {}
-        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._datagrams, self._listener = _bound(address)
         self._datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        for one in (self._datagrams, self._listener):
-            one.setblocking(False)
-            one.bind((address, PORT))
         self._listener.listen(MOST)
         selector.register(self._datagrams, selectors.EVENT_READ, self._read)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    @staticmethod
+    def check(address: str) -> None:
+        """OSError when the port is somebody else's."""
+        for one in _bound(address):
+            one.close()
 
     def go_on(self) -> None:
         """Ends exchanges that take too long, and sends what is to be sent."""
@@ -110,6 +112,21 @@ class Gossiping:
         self._exchanges[exchange] = None
 
 
+def _bound(address: str) -> tuple[socket.socket, socket.socket]:
+    """Sockets at the port, UDP and TCP."""
+    datagrams, listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for one in (datagrams, listener):
+            one.setblocking(False)
+            one.bind((address, PORT))
+    except OSError:
+        datagrams.close()
+        listener.close()
+        raise
+    return datagrams, listener
+
+
 class _Exchange:
     """One connection: all of one side, then all of the other."""
 
@@ -170,7 +187,7 @@ class _Exchange:
     def _receive(self) -> None:
         piece = self._connection.recv(_PIECE)
         self._heard += piece
-        if len(self._heard) > LONGEST:
+        if len(self._heard) > LONGEST or sum(len(one._heard) for one in self._exchanges) > MOST_HEARD:
             return self.end(None)
         if not piece:
             self.end(bytes(self._heard))

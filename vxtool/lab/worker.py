@@ -28,6 +28,7 @@ from vxtool.swarm.timers import Timer, Timers
 
 __all__ = ["Worker"]
 
+AGAIN = 1.0  # seconds until what the kernel has refused is tried again
 MOMENT = 0.5  # seconds between the news that a task stops and its stop signal: gossip tells at once
 UNHEALTHY = "dockerexec: unhealthy container"
 _KILLED = 128
@@ -45,6 +46,7 @@ class _Run:
     task: Task
     service: Mapping[str, Any] | None
     state: TaskState = TaskState.ASSIGNED
+    said: tuple[str, str] = ("", "")  # message and error of that state, to be said again
     networks: tuple[TaskNetwork, ...] = ()  # that its sandbox has
     sandbox: bool = False
     container: Container | None = None
@@ -119,7 +121,7 @@ class Worker:
                 return
         before, run.task = run.task, task
         if run.state > TaskState.RUNNING:
-            self._say(run, run.state)  # it may not have heard
+            self._say(run, run.state, *run.said)  # it may not have heard
         elif task.desired > TaskState.COMPLETE:
             self._stop(run)
         else:
@@ -133,7 +135,7 @@ class Worker:
             if id not in tasks:
                 self.gone(id)
             else:
-                self._say(run, run.state)
+                self._say(run, run.state, *run.said)
 
     def gone(self, id: str) -> None:
         """Nobody asks for this task any more."""
@@ -173,8 +175,8 @@ class Worker:
     # -- states ----------------------------------------------------------------------------------------------------------
 
     def _say(self, run: _Run, state: TaskState, message: str | None = None, error: str = "") -> None:
-        run.state = state
-        self._report(run.task.id, state, _MESSAGES[state] if message is None else message, error)
+        run.state, run.said = state, (_MESSAGES[state] if message is None else message, error)
+        self._report(run.task.id, state, *run.said)
 
     def _advance(self, run: _Run) -> None:
         if run.state < TaskState.READY:
@@ -300,6 +302,8 @@ class Worker:
 
     def _retire(self, run: _Run, container: Container) -> None:
         """First nobody comes any more, then it ends: the other nodes are given a moment to hear of it (moby's controller.Shutdown gives them 2 s)."""
+        if run.grace is not None:
+            return  # it is ending already
         if self._plane.withdraw(run.name):
             run.grace = self._timers.after(MOMENT, lambda: self._end(run, container))
         else:
@@ -307,8 +311,12 @@ class Worker:
 
     def _end(self, run: _Run, container: Container) -> None:
         """Asks the program to end; after its grace period it is killed."""
-        container.stop()
         run.grace = self._timers.after(run.task.spec.stop_grace, container.kill)
+        try:
+            container.stop()
+        except OSError as error:  # no signal that this kernel has
+            self._log(f"{run.name} cannot be asked to end, and is killed: {error.strerror}")
+            container.kill()
 
     def _ended(self, run: _Run) -> None:
         container = run.container
@@ -373,15 +381,17 @@ class Worker:
                 if not run.stopping:
                     self._plane.activate(run.name)
         except VxtoolError as error:
-            self._log(f"the networks of {run.name} cannot be changed: {error}")
-        run.networks = run.task.networks
+            self._log(f"the networks of {run.name} cannot be changed: {error}; it is tried again")
+            self._timers.after(AGAIN, lambda: self._rewire(run) if run.sandbox and not run.stopping else None)
+        there = self._plane.networks(run.name)
+        run.networks = tuple(one for id, one in (had | wanted).items() if id in there)
 
     # -- health ----------------------------------------------------------------------------------------------------------
 
     def _ask_health(self, run: _Run, health: _Health) -> None:
         assert run.container is not None
         kind, *rest = health.check.test
-        command = ("/bin/sh", "-c", rest[0]) if kind == "CMD-SHELL" else tuple(rest)
+        command = ("/bin/sh", "-c", " ".join(rest)) if kind == "CMD-SHELL" else tuple(rest)
         try:
             health.running = run.container.check(command, health.check.timeout or 30.0)
         except (VxtoolError, OSError) as error:
