@@ -144,7 +144,7 @@ def test_a_task_that_finds_no_node_says_why_while_one_waits(swarm: LocalSwarm, s
 
 
 def test_a_task_fails_while_its_stability_is_watched(swarm: LocalSwarm, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    service("create", "--name", "web", "--replicas", "1", "--restart-delay", "0s", "--detach", "httpd")
+    service("create", "--name", "web", "--replicas", "1", "--restart-delay", "1s", "--detach", "httpd")
     swarm.run(2)
     lines: list[tuple[str, str]] = []
 
@@ -368,7 +368,7 @@ MISTAKES = (
     (("create", "HTTPD"), 'ContainerSpec: "HTTPD" is not a valid repository/tag'),
     (("create", "--name", "web", "httpd"), "service web already exists"),
     (("create", "--env-file", "/nonexistent", "httpd"), "/nonexistent: no such file or directory"),
-    (("update", "nope"), "no such service: nope"),
+    (("update", "nope"), "service nope not found"),
     (("update", "--rollback", "--force", "web"), "other flags may not be combined with --rollback"),
     (("update", "--secret-add", "s", "web"), "a lab has no secrets"),
     (("update", "--max-concurrent", "2", "web"), "max-concurrent can only be used with replicated-job mode"),
@@ -379,7 +379,7 @@ MISTAKES = (
     (("ls", "--filter", "x=y"), "invalid filter 'x'"),
     (("ls", "--format", "{{.Foo}}"), "can't evaluate field Foo in type *service.serviceContext"),
     (("ps", "nope"), "no such service: nope"),
-    (("ps", "--filter", "desired-state=x", "web"), "invalid task desired state 'x'"),
+    (("ps", "--filter", "desired-state=x", "web"), "invalid desired-state filter: 'x'"),
     (("logs", "nope"), "no such task or service: nope"),
     (("logs", "--details", "web"), "leave --details out"),
     (("logs", "--since", "yesterday", "web"), 'failed to parse value as time or duration: "yesterday"'),
@@ -397,10 +397,20 @@ def test_a_mistake_is_answered_with_one_sentence(swarm: LocalSwarm, service: Ser
     assert len(told.stderr.splitlines()) == 1
 
 
+def test_zero_is_a_value_like_any_other(swarm: LocalSwarm, service: Service) -> None:
+    none = ("--replicas", "0", "--restart-delay", "0s", "--update-parallelism", "0", "--rollback-parallelism", "0", "--stop-grace-period", "0s")
+    assert service("create", "--name", "web", "--detach", *none, "httpd").exit_code == 0
+    spec = swarm.client.view().service("web").spec
+    assert (spec.replicas, spec.task.restart.delay, spec.update.parallelism, spec.rollback.parallelism, spec.task.stop_grace) == (0, 0, 0, 0, 0)
+    assert service("update", "--detach", "--replicas", "2", "web").exit_code == 0
+    assert service("update", "--detach", "--replicas", "0", "web").exit_code == 0
+    assert swarm.client.view().service("web").spec.replicas == 0
+
+
 def test_rm_removes_what_it_can(swarm: LocalSwarm, service: Service) -> None:
     service("create", "--name", "web", "--detach", "httpd")
     told = service("rm", "nope", "web")
-    assert (told.exit_code, told.stdout, told.stderr) == (1, "web\n", "no such service: nope\n")
+    assert (told.exit_code, told.stdout, told.stderr) == (1, "web\n", "service nope not found\n")
     assert not swarm.client.view().services
 
 

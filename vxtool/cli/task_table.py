@@ -95,7 +95,7 @@ def chosen_tasks(view: View, tasks: Iterable[Task], texts: Sequence[str], known:
 
 def _desired(text: str) -> tuple[TaskState, TaskState]:
     if text not in _DESIRED:
-        raise UsageError(f"invalid task desired state '{text}' (there are {', '.join(_DESIRED)})")
+        raise UsageError(f"invalid desired-state filter: '{text}' (there are {', '.join(_DESIRED)})")
     return _DESIRED[text]
 
 

@@ -104,7 +104,7 @@ SCALARS: Mapping[str, Scalar] = {
     "restart_delay": Scalar("task.restart.delay", parsing.duration),
     "restart_max_attempts": Scalar("task.restart.max_attempts", parsing.number),
     "restart_window": Scalar("task.restart.window", parsing.duration),
-    "endpoint_mode": Scalar("endpoint.mode", _choice(EndpointMode, 'invalid EndpointMode: "{}"')),
+    "endpoint_mode": Scalar("endpoint.mode", _choice(EndpointMode, 'invalid resolution mode: "{}"')),
     "log_driver": Scalar("task.log_driver", _text),
     **_policy("update"),
     **_policy("rollback"),
@@ -334,6 +334,16 @@ def random_name(taken: Iterable[str] = (), choose: random.Random | None = None) 
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def _to_change(view: View, name: str) -> Service:
+    """UsageError in a manager's words; those of the view are the command line's own, of `inspect` and `ps`."""
+    try:
+        return view.service(name)
+    except UsageError as error:
+        if str(error) == f"no such service: {name}":
+            raise UsageError(f"service {name} not found") from None
+        raise
+
+
 class Services:
     def __init__(self, client: SwarmClient) -> None:
         self.client = client
@@ -346,7 +356,7 @@ class Services:
 
     def update(self, name: str, **options: Any) -> Service:
         view = self.client.view()
-        service = view.service(name)
+        service = _to_change(view, name)
         return self.client.update_service(service, changed(service.spec, **_by_id(view, service, options)))
 
     def scale(self, name: str, replicas: int) -> Service:
@@ -362,7 +372,7 @@ class Services:
         self.client.remove_service(self.get(name).id)
 
     def get(self, name: str) -> Service:
-        return self.client.view().service(name)
+        return _to_change(self.client.view(), name)
 
     def list(self) -> list[Service]:
         return sorted(self.client.view().services.values(), key=lambda service: service.spec.name)

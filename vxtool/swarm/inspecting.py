@@ -247,17 +247,20 @@ def service(known: Service) -> Document:
     if known.update_status is not None:
         document["UpdateStatus"] = _update_status(known.update_status)
     if known.spec.mode in JOBS:
-        document["JobStatus"] = {"JobIteration": {"Index": known.job_iteration}, "LastExecution": moment(known.job_started_at)}
+        document["JobStatus"] = {"JobIteration": _given(Index=known.job_iteration), "LastExecution": moment(known.job_started_at)}
     return document
 
 
 def _service_spec(spec: ServiceSpec) -> Document:
-    document = {"Name": spec.name, "Labels": _sorted(spec.labels), "TaskTemplate": _task_spec(spec.task), "Mode": _mode(spec)}
-    if spec.mode not in JOBS:
-        document["UpdateConfig"] = _update_config(spec.update)
-        document["RollbackConfig"] = _update_config(spec.rollback)
-    document["EndpointSpec"] = _endpoint_spec(spec.endpoint)
-    return document
+    return {
+        "Name": spec.name,
+        "Labels": _sorted(spec.labels),
+        "TaskTemplate": _task_spec(spec.task),
+        "Mode": _mode(spec),
+        "UpdateConfig": _update_config(spec.update),  # also of a job, which is never updated so
+        "RollbackConfig": _update_config(spec.rollback),
+        "EndpointSpec": _endpoint_spec(spec.endpoint),
+    }
 
 
 def _mode(spec: ServiceSpec) -> Document:
@@ -395,7 +398,7 @@ def task(view: View, known: Task) -> Document:
     attached = [_attachment(view.networks[one.network], one) for one in known.networks if one.network in view.networks]
     document |= _given(NetworksAttachments=attached)
     if known.job_iteration is not None:
-        document["JobIteration"] = {"Index": known.job_iteration}
+        document["JobIteration"] = _given(Index=known.job_iteration)
     return document
 
 

@@ -158,7 +158,11 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, for swarm.facade: variables with their values, flags only where they are set."""
     from vxtool.swarm import parsing
 
-    told = {name: value for name, value in options.items() if value not in (None, False) and (value != () or name in ("args", "entrypoint"))}
+    told = {
+        name: value  # 0 is a value, though it equals False
+        for name, value in options.items()
+        if value is not None and value is not False and (value != () or name in ("args", "entrypoint"))
+    }
     for name in _WITHOUT_EFFECT:
         told.pop(name.replace("-", "_"), None)
     for name in ("env", "env_add"):

@@ -50,9 +50,8 @@ def _lines(view: View, service: Service) -> Iterator[str]:
         yield f" Preferences:   [{' '.join(f'spread={descriptor}' for descriptor in placement.preferences)}]"
     if placement.max_replicas:
         yield f" Max Replicas Per Node:   {placement.max_replicas}"
-    if spec.mode in _MODES:
-        yield from _policy("UpdateConfig:", "Update order:      ", spec.update)
-        yield from _policy("RollbackConfig:", "Rollback order:    ", spec.rollback)
+    yield from _policy("UpdateConfig:", "Update order:      ", spec.update)
+    yield from _policy("RollbackConfig:", "Rollback order:    ", spec.rollback)
     yield "ContainerSpec:"
     yield f" Image:\t\t{task.image}"
     if task.args:
