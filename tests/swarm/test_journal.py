@@ -17,10 +17,12 @@ import pytest
 
 from tests.swarm.agents import SimulatedAgents
 from tests.swarm.kill import fingerprint, kill_again_and_again
+from vxtool.errors import UsageError
 from vxtool.model import NodeState, TaskState
+from vxtool.swarm import journal as journal_module
 from vxtool.swarm.control import INGRESS
 from vxtool.swarm.dispatcher import Report
-from vxtool.swarm.journal import Journal, JournalError
+from vxtool.swarm.journal import Journal, JournalError, JournalLost
 from vxtool.swarm.objects import NetworkSpec, Node, Resources, Service, ServiceSpec, Settings, SubnetSpec, Task, TaskNetwork, TaskSpec
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
@@ -221,3 +223,78 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed() -> None:
     """Hundreds of times by `python -m tests.swarm.kill --times 300`."""
     assert signal.SIGKILL
     assert kill_again_and_again(25, seed=3).startswith("25 kills")
+
+
+def test_a_question_and_its_answer_are_written_together(path: Path) -> None:
+    swarm, _ = world(path)
+    journal = Journal(path)
+    swarm.store.journal_to(journal.write)
+    journal.load()
+
+    def create() -> str:
+        return swarm.tell(swarm.control.create_service, web(3)).id
+
+    answer = journal.once("k1", create)
+    assert journal.once("k1", lambda: pytest.fail("it was done already")) == answer
+    assert Journal(path).once("k1", lambda: pytest.fail("it was done already")) == answer
+    assert answer in Journal(path).load().services
+
+
+def test_what_a_process_dies_over_between_a_change_and_its_answer_has_not_happened(path: Path) -> None:
+    swarm, _ = world(path)
+    before = fingerprint(swarm.store)
+    pid = os.fork()
+    if pid == 0:
+        journal = Journal(path)
+        store = journal.load()
+        mortal = Swarm(store=store, random=Random(7))
+
+        def die() -> None:
+            mortal.tell(mortal.control.create_service, web(3))
+            os._exit(0 if store.services else 1)
+
+        journal.once("k1", die)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert fingerprint(Journal(path).load()) == before
+    assert Journal(path).once("k1", lambda: "anew") == "anew"
+
+
+def test_a_question_that_is_refused_keeps_what_it_did_before_and_no_answer(path: Path) -> None:
+    world(path)
+    journal = Journal(path)
+    swarm = Swarm(store=journal.load(), random=Random(7))
+
+    def refuse() -> None:
+        swarm.tell(swarm.control.create_network, NetworkSpec("other"))
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        journal.once("k1", refuse)
+    assert fingerprint(Journal(path).load()) == fingerprint(swarm.store)
+    assert journal.once("k1", lambda: "later") == "later"
+
+
+def test_only_the_last_answers_are_kept(path: Path) -> None:
+    journal = Journal(path)
+    for number in range(journal_module.ANSWERS + 10):
+        journal.once(f"k{number}", lambda number=number: number)  # type: ignore[misc]
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM answers").fetchone()[0] == journal_module.ANSWERS
+    assert journal.once("k0", lambda: "anew") == "anew"
+
+
+def test_when_the_whole_cannot_be_written_in_the_end_the_journal_says_that_the_store_is_wrong(path: Path) -> None:
+    swarm, _ = world(path)
+    before = fingerprint(swarm.store)
+    journal = Journal(path)
+    swarm = Swarm(store=journal.load(), random=Random(7))
+
+    def lose() -> None:
+        swarm.tell(swarm.control.create_network, NetworkSpec("other"))
+        journal._database.execute("ROLLBACK")  # as SQLite does when there is no room
+        with pytest.raises(JournalError):
+            swarm.tell(swarm.control.create_network, NetworkSpec("another"))
+
+    with pytest.raises(JournalLost):
+        journal.once("k1", lose)
+    assert fingerprint(journal.load()) == before

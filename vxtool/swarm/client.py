@@ -45,6 +45,8 @@ class SwarmClient:
         return self._merged(self._ask("wait", after=self._seen.version, seconds=seconds))
 
     def _merged(self, told: Mapping[str, Any]) -> View:
+        if not told["whole"] and told["info"]["id"] != self._seen.info.id:  # another swarm meanwhile: what was seen is nothing of it
+            told = self._ask("view", after=-1)
         tables: dict[str, dict[str, Any]] = {}
         for table, kind in _KINDS.items():
             objects = {} if told["whole"] else dict(getattr(self._seen, table))

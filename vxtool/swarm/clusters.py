@@ -103,9 +103,13 @@ def _node(node: objects.Node) -> Node:
 
 
 def _address(text: str) -> Address | None:
+    """None when it is none: what one node says of itself spoils the picture of no other."""
     from ipaddress import ip_address
 
-    return ip_address(text) if text else None
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _endpoints(view: View) -> Iterator[Endpoint]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from vxtool.model.plain import plain, revive
 from vxtool.swarm.objects import EndpointSpec, Network, Node, Service, Task, TaskSpec
 from vxtool.swarm.store import Changes, Object, Record, Store
 
-__all__ = ["Journal", "JournalError"]
+__all__ = ["Journal", "JournalError", "JournalLost"]
+
+ANSWERS = 300
+"""Answers that are kept for those who ask again because nobody has answered: they do so at once."""
 
 _KINDS: Mapping[str, Any] = {"node": Node, "network": Network, "service": Service, "task": Task}
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS version (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS templates (number INTEGER PRIMARY KEY, spec TEXT NOT NULL, endpoint TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS objects (
@@ -47,6 +51,10 @@ _DEFAULTS = {field.name: field.default for field in fields(Task)}
 
 class JournalError(LabError):
     """The journal cannot be read or written: a transaction that was to be has not happened."""
+
+
+class JournalLost(JournalError):
+    """Several transactions that were to be one have not happened, and the store believes that they have: it has to be loaded again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +89,7 @@ class Journal:
         self._by_text: dict[tuple[str, str], _Template] = {}
         self._of_task: dict[str, _Template] = {}
         self._next = 1
+        self._together = False  # what is written now is part of `once`
 
     def load(self) -> Store:
         """The store that wrote this journal, as far as it was told that something has happened; it goes on writing here."""
@@ -98,6 +107,45 @@ class Journal:
             raise JournalError(f"{self._path} is no journal of a swarm that can be read: {error}") from error
         store.journal_to(self.write)
         return store
+
+    def once(self, key: str, work: Callable[[], Any]) -> Any:
+        """What `work` gives, a JSON value; for a key that was there before, what it gave then. All that it writes, and this, is one transaction.
+
+        What it raises is not kept, but what it had written before is. JournalLost when all of it cannot be written in the end.
+        """
+        database = self._database
+        try:
+            row = database.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                return json.loads(row[0])
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
+        self._together = True
+        try:
+            try:
+                answer = work()
+            except Exception:
+                self._commit()
+                raise
+            self._commit(key, answer)
+        finally:
+            self._together = False
+        return answer
+
+    def _commit(self, key: str = "", answer: Any = None) -> None:
+        database = self._database
+        try:
+            if not database.in_transaction:  # SQLite has taken it back itself, for want of room (https://www.sqlite.org/lang_transaction.html)
+                raise sqlite3.OperationalError("the transaction was taken back")
+            if key:
+                database.execute("INSERT INTO answers (key, value) VALUES (?, ?)", (key, _text(answer)))
+                database.execute("DELETE FROM answers WHERE number <= (SELECT max(number) FROM answers) - ?", (ANSWERS,))
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise JournalLost(str(self._trouble(error))) from error
 
     def write(self, version: int, changes: Changes) -> None:
         """One transaction of the store, before it counts. When JournalError is raised, nothing of it is written."""
@@ -120,7 +168,9 @@ class Journal:
         unused = [template for template in users if template.users + users[template] == 0]
         database = self._database
         try:
-            database.execute("BEGIN IMMEDIATE")
+            if self._together and not database.in_transaction:
+                raise sqlite3.OperationalError("what was to be written with it is lost")
+            database.execute("SAVEPOINT change" if self._together else "BEGIN IMMEDIATE")
             if made:
                 database.executemany("INSERT INTO templates VALUES (?, ?, ?)", [(template.number, *template.text) for template in made])
             if puts:
@@ -130,10 +180,12 @@ class Journal:
             if unused:
                 database.executemany("DELETE FROM templates WHERE number = ?", [(template.number,) for template in unused])
             database.execute("INSERT OR REPLACE INTO version VALUES (1, ?)", (version,))
-            database.execute("COMMIT")
+            database.execute("RELEASE change" if self._together else "COMMIT")
         except BaseException as error:
             if database.in_transaction:
-                database.execute("ROLLBACK")
+                if self._together:
+                    database.execute("ROLLBACK TO change")
+                database.execute("RELEASE change" if self._together else "ROLLBACK")
             for template in made:
                 self._drop(template)
             if isinstance(error, sqlite3.Error):

@@ -22,7 +22,7 @@ from vxtool.swarm.objects import NetworkSpec, Service, ServiceSpec, Settings, Sw
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
 
-__all__ = ["Requests", "written"]
+__all__ = ["Kinds", "Requests", "changes", "taken", "written"]
 
 REMEMBERED = 20_000
 """Changes of objects that are kept, so that who looks again is told only those."""
@@ -56,17 +56,7 @@ class Requests:
         if do not in _REQUESTS:
             raise UsageError(f"{do!r} is nothing a swarm can be asked (there are {', '.join(_REQUESTS)})")
         kinds, act = _REQUESTS[do]
-        if unknown := arguments.keys() - kinds.keys():
-            raise UsageError(f"{do} takes no {', '.join(sorted(unknown))}")
-        given = {}
-        for name, (kind, *default) in kinds.items():
-            if name in arguments:
-                given[name] = revive(kind, arguments[name])
-            elif default:
-                given[name] = default[0]
-            else:
-                raise UsageError(f"{do} lacks {name}")
-        return act(self, **given)
+        return act(self, **taken(do, kinds, arguments))
 
     # -- looking ---------------------------------------------------------------------------------------------------------
 
@@ -190,11 +180,33 @@ def written(value: Any) -> Any:
     return {field.name: written(there) for field in fields(value) if (there := getattr(value, field.name)) != field.default}
 
 
-_Kinds = Mapping[str, tuple[Any, ...]]  # name -> (type,) or (type, default)
+Kinds = Mapping[str, tuple[Any, ...]]
+"""What a word takes: name -> (type,) or (type, default)."""
+
+
+def taken(do: str, kinds: Kinds, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values as what the word takes. UsageError says which one is missing, unknown, or of another kind."""
+    if unknown := arguments.keys() - kinds.keys():
+        raise UsageError(f"{do} takes no {', '.join(sorted(unknown))}")
+    given = {}
+    for name, (kind, *default) in kinds.items():
+        if name in arguments:
+            given[name] = revive(kind, arguments[name])
+        elif default:
+            given[name] = default[0]
+        else:
+            raise UsageError(f"{do} lacks {name}")
+    return given
+
+
+def changes(do: str) -> bool:
+    """Whether the word is more than a look."""
+    return do in _REQUESTS and do not in ("view", "events")
+
 
 _VERSION: tuple[Any, ...] = (int | None, None)
 
-_REQUESTS: Mapping[str, tuple[_Kinds, Callable[..., Any]]] = {
+_REQUESTS: Mapping[str, tuple[Kinds, Callable[..., Any]]] = {
     "swarm.update": ({"settings": (Settings,)}, Requests.update_swarm),
     "swarm.rotate_token": ({"role": (Role,)}, Requests.rotate_token),
     "view": ({"after": (int, -1)}, Requests.view),

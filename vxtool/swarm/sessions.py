@@ -11,6 +11,9 @@ machine's, and a token with a secret is all they show.
     {"bye": true}                                             the node is down at once
                                                               {"told": {"tasks": [...], "gone": [ID...], "networks": [...], "attachments": [...]}}
                                                               {"refused": SENTENCE}, and it hangs up
+                                                              {"removed": true}, and it hangs up: the node is part of this swarm no more
+
+Nobody has proved who he is before his `open` has succeeded: until then a line has at most BEFORE_OPEN bytes.
 """
 
 from __future__ import annotations
@@ -19,30 +22,45 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["PORT", "Lines", "line"]
+__all__ = ["BEFORE_OPEN", "LONGEST", "PORT", "Lines", "line"]
 
 PORT = 2377
 LONGEST = 64 << 20  # bytes of a line: the assignments of a node with 10,000 tasks are 10 MB
+BEFORE_OPEN = 64 << 10
 
 
 class Lines:
     """Whole lines out of the pieces in which they arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = LONGEST) -> None:
+        self.longest = longest
+        """Bytes that a line may have; may be changed at any time."""
         self._rest = bytearray()
+        self._searched = 0  # bytes of the rest in which no line ends
 
     def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
         """The messages that are complete now. ValueError when what arrives is none."""
         self._rest += piece
-        if len(self._rest) > LONGEST:
-            raise ValueError("a line without an end")
-        while (end := self._rest.find(b"\n")) >= 0:
+        while (end := self._rest.find(b"\n", self._searched)) >= 0:
+            if end > self.longest:
+                raise ValueError(f"a line of {end} bytes")
             text = bytes(self._rest[:end])
             del self._rest[: end + 1]
-            message = json.loads(text)
-            if not isinstance(message, dict):
-                raise ValueError("a message is an object")
-            yield message
+            self._searched = 0
+            yield _message(text)
+        self._searched = len(self._rest)
+        if self._searched > self.longest:
+            raise ValueError("a line without an end")
+
+
+def _message(text: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except RecursionError:
+        raise ValueError("a message within a message within a message") from None
+    if not isinstance(message, dict) or not message:
+        raise ValueError("a message is an object with a word in it")
+    return message
 
 
 def line(message: Mapping[str, Any]) -> bytes:

@@ -6,14 +6,16 @@ Knows specifications and no store: whether a name is taken, or a port, is asked 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
+from signal import Signals
 
 from vxtool.errors import UsageError
 from vxtool.model import EndpointMode, PublishMode, overlay_mtu
 from vxtool.swarm import constraint
 from vxtool.swarm.allocator import VNI_OPTION
 from vxtool.swarm.ipam import LAST_VNI
-from vxtool.swarm.objects import EndpointSpec, NetworkSpec, Resources, SubnetSpec, TaskSpec, UpdateConfig
+from vxtool.swarm.objects import EndpointSpec, HealthCheck, NetworkSpec, Resources, SubnetSpec, TaskSpec, UpdateConfig
 
 __all__ = ["MTU_OPTION", "check_endpoint", "check_name", "check_network", "check_task", "check_update"]
 
@@ -26,6 +28,9 @@ _NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_]*[a-zA-Z0-9])?", re.ASCII)
 _LEAST_CPU = 1_000_000  # billionths
 _LEAST_MEMORY = 4 << 20
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_LAST_SIGNAL = 64  # signal(7)
+_LEAST_TIME = 0.001  # seconds, of a health check
+_MOST_TIME = float(1 << 63) / 1e9  # seconds: Docker counts nanoseconds in 63 bits
 _LEAST_MTU = 68  # of IPv4 (RFC 791)
 
 
@@ -51,6 +56,14 @@ def check_task(task: TaskSpec) -> None:
         raise UsageError("Placement: replicas-max-per-node cannot be negative")
     if task.restart.window < 0:
         raise UsageError("TaskSpec: restart-window cannot be negative")
+    for name, seconds in (("stop-grace-period", task.stop_grace), ("restart-delay", task.restart.delay), ("restart-window", task.restart.window)):
+        if not seconds < _MOST_TIME:  # nor is it, when it is no number
+            raise UsageError(f"{name}: {seconds} s is no time")
+    _check_signal(task.stop_signal)
+    if task.health is not None:
+        _check_health(task.health)
+    if any("\0" in text for text in _texts(task)):  # execve(2) ends a text there
+        raise UsageError("ContainerSpec: a command, its arguments and its environment cannot contain NUL")
     constraint.parse(task.placement.constraints)
     if not task.image:
         raise UsageError("ContainerSpec: image reference must be provided")
@@ -61,6 +74,37 @@ def _check_resources(resources: Resources) -> None:
         raise UsageError(f"invalid cpu value {resources.nano_cpus / 1e9:g}: Must be at least {_LEAST_CPU / 1e9:g}")
     if resources.memory_bytes and resources.memory_bytes < _LEAST_MEMORY:
         raise UsageError(f"invalid memory value {resources.memory_bytes}: Must be at least 4MiB")
+
+
+def _check_signal(text: str) -> None:
+    """As moby's signal.ParseSignal: a number, or a name with or without SIG."""
+    name = text.upper().removeprefix("SIG")
+    known = 0 < int(name) <= _LAST_SIGNAL if name.isascii() and name.isdecimal() and len(name) < 4 else f"SIG{name}" in Signals.__members__
+    if text and not known:
+        raise UsageError(f"Invalid signal: {text}")
+
+
+def _check_health(check: HealthCheck) -> None:
+    """As moby's validateHealthCheck (daemon/container.go); what it finds out when it asks for the first time (health.go) is said at once."""
+    kind, *command = check.test or ("NONE",)
+    if kind not in ("NONE", "CMD", "CMD-SHELL"):
+        raise UsageError(f"Unknown probe type '{kind}' (expected 'CMD')")
+    if kind != "NONE" and not any(command):
+        raise UsageError(f"Healthcheck: {kind} needs a command")
+    for name, seconds in (("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period)):
+        if seconds and not seconds >= _LEAST_TIME:
+            raise UsageError(f"{name} in Healthcheck cannot be less than 1ms")
+        if not seconds < _MOST_TIME:
+            raise UsageError(f"{name} in Healthcheck: {seconds} s is no time")
+    if check.retries < 0:
+        raise UsageError("Retries in Healthcheck cannot be negative")
+
+
+def _texts(task: TaskSpec) -> Iterator[str]:
+    """What becomes words of a program."""
+    yield from (*task.command, *task.args, *task.env, task.workdir, task.user, task.hostname)
+    if task.health is not None:
+        yield from task.health.test
 
 
 def check_update(update: UpdateConfig) -> None:
