@@ -132,6 +132,7 @@ def _quoted(text: str) -> str:
 
 _WORDS = (
     (re.compile(r"@sha256:[0-9a-f]{64}"), ""),
+    (re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL), "<certificate>"),
     (re.compile(r"SWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}"), "<token>"),
     (re.compile(r"SWMTKN-1-[0-9a-z-]+"), "<token>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( \+0000 UTC|Z)", re.IGNORECASE), "<time>"),
@@ -223,6 +224,8 @@ def compare(findings: Findings, step: str, here: tuple[Told, Reader], there: tup
         [tuple("<node>" if left_to_chance and cell in NODES else cell for cell in line) for line in lines]
         for lines in (read_mine.lines(mine.out), read_other.lines(other.out))
     ]
+    if any(re.search(r"\.<node ", cell) for line in tables[1] for cell in line):
+        tables = [sorted(lines) for lines in tables]  # tasks of a global service stand in the order of their nodes' ids
     for line, other_line in _paired(*tables):
         if len(line) == len(other_line):
             for cell, other_cell in zip(line, other_line, strict=True):
@@ -538,6 +541,17 @@ def settled(side: Side, service: str) -> list[Fact]:
     return of
 
 
+def endpoints(side: Side, network: str, folder: Path) -> str:
+    """Addresses of a network's tasks and load balancers on all nodes: whose kind, not whose."""
+    found = []
+    for node in range(1, len(NODES) + 1):
+        for document in json.loads(side.run(["network", "inspect", network], node, folder).out or "[]"):
+            for key, one in (document["Containers"] or {}).items():
+                kind = "balancer" if key.startswith(("lb-", "ingress-sbox")) else "task"
+                found.append((tuple(map(int, re.findall(r"\d+", one["IPv4Address"]))), f"{kind} {one['IPv4Address']} {one['MacAddress']}"))
+    return ", ".join(text for _, text in sorted(found))
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Walking through the sequence
 # --------------------------------------------------------------------------------------------------------------------
@@ -575,13 +589,15 @@ Both = Callable[[Callable[[Side], Any]], tuple[Any, Any]]
 
 
 def one(findings: Findings, step: str, both: Both, folder: Path, names: tuple[dict[str, str], dict[str, str]]) -> None:
-    """A step: a command, `settle SERVICE`, or `sleep SECONDS`."""
+    """A step: a command, `settle SERVICE`, `addresses NETWORK`, or `sleep SECONDS`."""
     verb, _, rest = step.partition(" ")
     if verb == "sleep":
         return time.sleep(float(rest))
     if verb == "settle":
         here, there = both(lambda side: settled(side, rest))
         return compare_tasks(findings, step, here, there)
+    if verb == "addresses":
+        return findings.compare(step, "endpoints of all nodes", *both(lambda side: endpoints(side, rest, folder)))
     where = re.match(r"on (\d): ", step)
     words = re.sub("^create ", f"{swarm_steps.CREATE} ", step[where.end() :] if where else step)
     node = int(where[1]) if where else 1

@@ -67,6 +67,7 @@ def command(words: tuple[str, ...], name: str | None, detach: bool, quiet: bool,
         told["args"] = args
     client = swarm(lab)
     service = Services(client).create(name, image=image, **told)
-    unknown_image(image)
+    if not options["no_resolve_image"]:
+        unknown_image(image)
     click.echo(service.id)
     return 0 if detach else wait_for(client, service.id, quiet)

@@ -41,7 +41,7 @@ def command(service: str, detach: bool, quiet: bool, lab: str | None, rollback: 
     client = swarm(lab)
     services = Services(client)
     changed = services.rollback(service) if rollback else services.update(service, **told)
-    if "image" in told:
+    if "image" in told and not options["no_resolve_image"]:
         unknown_image(told["image"])
     click.echo(service)
     return 0 if detach else wait_for(client, changed.id, quiet)
