@@ -63,6 +63,23 @@ if [ "$(id -u)" = 0 ] && vxtool doctor >/dev/null; then
     record "$folder/broken.pcapng" lab exec web.1 -- ping -n -c 2 -W 1 10.0.1.4
     show verify "$folder/broken.pcapng" --expect "$folder/expect.yaml" || [ $? = 1 ]
     show lab down demo
+    say "And a whole swarm in such a lab: a manager, an agent on each node, names, virtual addresses and the routing mesh, with Docker's own words:"
+    show lab up --name demo --swarm --nodes 3
+    show network create --driver overlay web
+    show service create --quiet --name web --network web --replicas 6 --publish 80:80 httpd
+    show service ps web
+    say "From inside a task: its name server is 127.0.0.11, the service has one virtual address, and behind it six tasks:"
+    show lab exec web.1 -- sh -c 'cat /etc/resolv.conf; getent hosts web tasks.web; curl -s http://web/'
+    say "Every node answers on the published port, and each hands new connections to all six in turn; what crosses the underlay meanwhile is captured and judged:"
+    record "$folder/mesh.pcapng" lab exec sathish-vm1 -- sh -c 'for request in 1 2 3 4 5 6 7 8 9 10 11 12; do curl -s http://192.168.68.110/hostname | head -1; done | sort | uniq -c'
+    vxtool lab expect >"$folder/swarm.yaml"
+    show verify "$folder/mesh.pcapng" --expect "$folder/swarm.yaml"
+    say "One node is drained: its tasks run elsewhere, and the rest of them stays where it is:"
+    show node update --availability drain sathish-vm3
+    for _ in $(seq 100); do [ "$(vxtool service ps web --filter desired-state=running --format '{{.CurrentState}}' | grep -c '^Running')" = 6 ] && break; sleep 0.1; done
+    show service ps --filter desired-state=running web
+    show node ls
+    show lab down demo
 else
     say "The rest of the demonstration builds a lab, which needs root and a kernel that can do it: run make demo as root; vxtool doctor tells what is missing."
 fi
