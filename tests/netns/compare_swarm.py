@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
@@ -108,11 +108,28 @@ class Findings:
         if here == there:
             self.same[self.section] += 1
             return
-        found = Difference(step, place, str(here), str(there))
-        why = next((reason.why for reason in self.reasons if reason.fits(step, place, found.here, found.there)), None)
-        self.differences.append((self.section, Difference(step, place, found.here, found.there, why)))
-        if why is None and self.told is not None:
+        found = self._judged(Difference(step, place, str(here), str(there)))
+        self.differences.append((self.section, found))
+        if found.reason is None and self.told is not None:
             print(f"   {found}", file=self.told, flush=True)
+
+    def _judged(self, found: Difference) -> Difference:
+        fits = (reason.why for reason in self.reasons if reason.fits(found.step, found.place, found.here, found.there))
+        return replace(found, reason=next(fits, None))
+
+    def kept(self) -> dict[str, Any]:
+        """As JSON; `again` makes the findings of it, with the reasons that there are then."""
+        return {
+            "steps": self.steps,
+            "same": self.same,
+            "differences": [[section, found.step, found.place, found.here, found.there] for section, found in self.differences],
+        }
+
+    @classmethod
+    def again(cls, kept: Mapping[str, Any]) -> Findings:
+        findings = cls(same=Counter(kept["same"]), steps=Counter(kept["steps"]))
+        findings.differences = [(section, findings._judged(Difference(*texts))) for section, *texts in kept["differences"]]
+        return findings
 
     def of(self, section: str, *, explained: bool) -> list[Difference]:
         return [found for where, found in self.differences if where == section and (found.reason is not None) is explained]
@@ -724,30 +741,42 @@ def main() -> int:
     parser.add_argument("--docker", default="docker", help="the client")
     parser.add_argument("--write", type=Path, help="where the page goes; else it is printed")
     parser.add_argument("--only", action="append", default=[], metavar="SECTION", help="one section, by the beginning of its name")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="where to keep what was found, as JSON")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="judge what was kept by the reasons that there are now, and run nothing")
     given = parser.parse_args()
-    if os.geteuid() != 0 or not given.host.exists():
-        raise SystemExit(f"root is needed, and {given.host} (--host says where it is)")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
-    with tempfile.TemporaryDirectory(prefix="compared") as folder:
-        engines, lab = Engines(given.host, given.docker, Path(folder) / "engines"), Lab()
-        lab.up()
-        try:
-            engines.host("up", str(len(NODES)))
-            try:
-                times = [] if given.only else [measured(side, Path(folder)) for side in (lab, engines)]
-                findings = walk(lab, engines, Path(folder), given.only)
-                client = engines.run(["version", "--format", VERSIONS], 1, Path("/"))
-            finally:
-                engines.host("down")
-        finally:
-            lab.end()
-    versions = [client.out.strip(), f"Linux {os.uname().release.partition('-')[0]}, {os.cpu_count()} processors, {time.strftime('%Y-%m-%d')}"]
-    text = "".join(f"{line}\n" for line in page(findings, versions, times))
+    kept = json.loads(given.again.read_text()) if given.again else run(given.host, given.docker, given.only)
+    if given.keep:
+        given.keep.write_text(json.dumps(kept, indent=1))
+    findings = Findings.again(kept)
+    text = "".join(f"{line}\n" for line in page(findings, kept["versions"], kept["times"]))
     if given.write:
         given.write.write_text(text)
     else:
         print(text, end="")
     return 1 if findings.unexplained else 0
+
+
+def run(script: Path, client: str, only: Sequence[str]) -> dict[str, Any]:
+    """Both swarms from beginning to end: what was found, with the times and versions, as JSON."""
+    if os.geteuid() != 0 or not script.exists():
+        raise SystemExit(f"root is needed, and {script} (--host says where it is)")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
+    with tempfile.TemporaryDirectory(prefix="compared") as name:
+        folder = Path(name)
+        engines, lab = Engines(script, client, folder / "engines"), Lab()
+        lab.up()
+        try:
+            engines.host("up", str(len(NODES)))
+            try:
+                times = [] if only else [measured(side, folder) for side in (lab, engines)]
+                findings = walk(lab, engines, folder, only)
+                versions = engines.run(["version", "--format", VERSIONS], 1, folder).out.strip()
+            finally:
+                engines.host("down")
+        finally:
+            lab.end()
+    machine = f"Linux {os.uname().release.partition('-')[0]}, {os.cpu_count()} processors, {time.strftime('%Y-%m-%d')}"
+    return findings.kept() | {"times": times, "versions": [versions, machine]}
 
 
 if __name__ == "__main__":
