@@ -164,6 +164,7 @@ class DataPlane:
         self._balancers: dict[str, TaskNetwork] = {}  # network id -> the node's load balancer there
         self._mesh = Mesh(node, Ipvs() if ipvs.works() else Nftables())
         self._rest = 0.0  # until then backends are not changed again
+        self._refused = False  # the last change of them
 
     # -- what the manager says -------------------------------------------------------------------------------------------
 
@@ -356,17 +357,20 @@ class DataPlane:
     @property
     def rebalance_due(self) -> float | None:
         """When `rebalance` has something to do."""
-        return self._rest if self._mesh.changed else None
+        return None if not self._mesh.changed else 0.0 if self._mesh.urgent and not self._refused else self._rest
 
     def rebalance(self, now: float) -> None:
         """Tells the kernel what has changed among the backends. At most a fifth of the time is spent here: when many come at once, they are told
-        together."""
-        if not self._mesh.changed or now < self._rest:
+        together. Who is about to go is not waited with."""
+        due = self.rebalance_due
+        if due is None or now < due:
             return
         try:
             self._perform(self._mesh.steps())
             self._mesh.done()
+            self._refused = False
         except VxtoolError as error:
+            self._refused = True
             self._say(f"the balancers cannot be told: {error}")
             self._rest = now + AGAIN
             return

@@ -289,6 +289,8 @@ class Mesh:
 
     def __init__(self, node: str, driver: Driver) -> None:
         self.driver = driver
+        self.urgent = False
+        """Whether somebody gets new connections who is about to go, or has gone."""
         self._node = node
         self._balancers: dict[str, Balancer] = {}  # network id ->
         self._backends: dict[str, dict[str, Backend]] = {}  # network id -> key of a record -> backend
@@ -316,15 +318,20 @@ class Mesh:
 
     def set(self, network: str, key: str, backend: Backend) -> None:
         """A backend is there, or is another now. `key` is its record's."""
-        if self._backends.get(network, {}).get(key) == backend:
+        known = self._backends.setdefault(network, {})
+        before = known.get(key)
+        if before == backend:
             return
-        self._backends.setdefault(network, {})[key] = backend
+        self.urgent |= before is not None and backend.disabled
+        known[key] = backend
         if backend.balanced and (network, *backend.balanced) not in self._marks:
             self._marks[network, *backend.balanced] = next(self._next)
         self._changed[network] = None
 
     def drop(self, network: str, key: str) -> None:
-        if self._backends.get(network, {}).pop(key, None) is not None:
+        gone = self._backends.get(network, {}).pop(key, None)
+        if gone is not None:
+            self.urgent |= not gone.disabled
             self._changed[network] = None
 
     def forget(self, network: str) -> None:
@@ -372,6 +379,7 @@ class Mesh:
         self._standing |= self._wanted
         self._wanted = {}
         self._changed.clear()
+        self.urgent = False
 
     def _virtuals(self, network: str) -> list[Virtual]:
         found: dict[tuple[str, tuple[Port, ...]], dict[IPv4Address, int]] = {}
@@ -419,8 +427,8 @@ class Mesh:
         wanted = self._wanted[self._node] = _Standing(_host(balancer.way_in if balancer else None, services, bound), datagrams=ports)
         steps: list[Step] = []
         if stands is None:
-            # Who asks for a port at 127.0.0.1 is led over the bridge. Where br_netfilter is loaded, it would lead containers' frames from port to port
-            # of the bridge, which its own rules forbid.
+            # Who asks for a port at 127.0.0.1 is led over the bridge. Where br_netfilter is loaded, it would lead the frames of containers from port to
+            # port of the bridge, which its own rules forbid.
             steps.append(SetSysctl(self._node, f"net.ipv4.conf.{names.GATEWAY_BRIDGE}.route_localnet", "1", before="0"))
             steps.append(SetSysctl(self._node, "net.bridge.bridge-nf-call-iptables", "0", before="1", optional=True))
             stands = _Standing()
