@@ -427,8 +427,8 @@ class Mesh:
         wanted = self._wanted[self._node] = _Standing(_host(balancer.way_in if balancer else None, services, bound), datagrams=ports)
         steps: list[Step] = []
         if stands is None:
-            # Who asks for a port at 127.0.0.1 is led over the bridge. Where br_netfilter is loaded, it would lead the frames of containers from port to
-            # port of the bridge, which its own rules forbid.
+            # Who asks for a port at 127.0.0.1 is led over the bridge. Where br_netfilter is loaded, it would lead containers' frames from one port of
+            # the bridge to another, which the bridge's own rules forbid.
             steps.append(SetSysctl(self._node, f"net.ipv4.conf.{names.GATEWAY_BRIDGE}.route_localnet", "1", before="0"))
             steps.append(SetSysctl(self._node, "net.bridge.bridge-nf-call-iptables", "0", before="1", optional=True))
             stands = _Standing()
