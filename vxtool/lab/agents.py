@@ -3,8 +3,9 @@
 Knows the warm parent from which agents are forked, and the folder in which each writes who it is; nothing of what an agent does (agent.py).
 
     swarm/agents/NODE          JSON: pid, node id, secret, the manager's address; written by the agent
-    swarm/agents/NODE.lock     held (flock) by the agent as long as it lives
+    swarm/agents/NODE.lock     held by the agent as long as it lives; whoever asks the kernel who holds it is told its process id, and disturbs nobody
     swarm/agents/NODE.made     what it has made in the kernel, written down before: who comes after it takes that away
+    swarm/agents/NODE.asked    JSON: the key of the question that last had the node join or leave, or its agent begin or end
     swarm/resolvers, .lock     the same of the process that answers names for all of them (resolvers.py)
 """
 
@@ -18,19 +19,21 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from vxtool.errors import LabError
+from vxtool.lab.programs import lock_holder
 from vxtool.lab.saying import say
 
 __all__ = ["RESOLVERS", "Agents", "lock", "read", "write"]
 
 RESOLVERS = "resolvers"
 
-END_PATIENCE = 60.0  # seconds that an agent which leaves may take to end its containers: as long as the longest grace it has, and more
+END_PATIENCE = 60.0  # seconds that an agent which leaves may take to end its containers; then they are killed
+LAST_PATIENCE = 10.0  # seconds that it may take then; measured 0.1
 _BOOT = ("-P", "-S", "-c", "import gc; gc.disable(); from vxtool.lab.nursery import main; main()")
 
 
@@ -43,10 +46,12 @@ class Agents:
     def start(self, node: str, plan: dict[str, Any]) -> None:
         """Forks the node's agent, which finds its way from there. LabError when it cannot be."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._alone:
-            answer = self._ask(plan) or self._ask(plan)  # a nursery that has died is started again
-        if answer is None or "error" in answer:
-            raise LabError(f"the agent of {node} cannot be started: {answer['error'] if answer else 'its parent has died'}")
+        try:
+            self._do(plan, f"the agent of {node} cannot be started")
+        except LabError:
+            if not self.alive(node) and not self.record(node).get("id"):
+                self.forget(node)  # it has not come to join anything
+            raise
 
     def start_resolvers(self) -> int | None:
         """Forks the lab's resolvers unless they run. A descriptor that can be read when they have ended; None when they cannot be started."""
@@ -55,10 +60,21 @@ class Agents:
             with self._alone:
                 answer = self._ask({"name": RESOLVERS, "folder": str(folder)})
             if answer is None or "error" in answer:
-                say("manager", f"the resolvers cannot be started: {answer['error'] if answer else 'their parent has died'}")
+                say("manager", f"the resolvers cannot be started: {answer['error'] if answer else self._died}")
         with suppress(KeyError, ProcessLookupError):
             return os.pidfd_open(read(folder / RESOLVERS)["pid"])
         return None
+
+    def _do(self, plan: dict[str, Any], trouble: str) -> None:
+        """LabError, which begins with `trouble`, when it is not done."""
+        with self._alone:
+            answer = self._ask(plan) or self._ask(plan)  # a nursery that has died is started again
+        if answer is None or "error" in answer:
+            raise LabError(f"{trouble}: {answer['error'] if answer else self._died}")
+
+    @property
+    def _died(self) -> str:
+        return f"the process that it comes from has died; {self._folder.parent.parent / 'log'} says more"
 
     def _ask(self, plan: dict[str, Any]) -> dict[str, Any] | None:
         if self._nursery is None or self._nursery.poll() is not None:
@@ -87,26 +103,52 @@ class Agents:
     def alive(self, node: str) -> bool:
         return _held(self._folder / f"{node}.lock")
 
-    def end(self, node: str, number: int) -> None:
-        """Sends the agent a signal and waits until it has ended."""
-        pid = self.record(node).get("pid")
-        if pid is None:
-            return
-        try:
-            process = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        try:
-            if self.alive(node):  # its lock tells that it is still this process
-                signal.pidfd_send_signal(process, number)
+    def asked(self, node: str) -> str:
+        """The key of the last question of which `note` was told."""
+        return str(read(self._folder / f"{node}.asked").get("key", ""))
+
+    def note(self, node: str, key: str) -> None:
+        """Before it is done: when nobody is left to answer it, it is asked again."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write(self._folder / f"{node}.asked", {"key": key})
+
+    def kill(self, node: str) -> None:
+        """-9, and waits until it has ended."""
+        with self._process(node) as process:
+            if process is not None:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                select.select([process], [], [], LAST_PATIENCE)
+
+    def leave(self, node: str) -> None:
+        """The agent takes down what it has made, and ends; what it cannot any more is taken away. LabError when something of it stays, and known."""
+        about = {"folder": str(self._folder.parent)}
+        with self._process(node) as process:
+            if process is not None:
+                signal.pidfd_send_signal(process, signal.SIGTERM)
                 if not select.select([process], [], [], END_PATIENCE)[0]:
+                    say("manager", f"the containers of {node} have not ended within {END_PATIENCE:.0f} s: they are killed")
+                    self._do({"end": node} | about, f"the containers of {node} cannot be ended")
+                if not select.select([process], [], [], LAST_PATIENCE)[0]:
                     signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], LAST_PATIENCE)
+        if (self._folder / f"{node}.made").exists():
+            self._do({"clear": node} | about, f"what the agent of {node} has made cannot be taken away")
+
+    @contextmanager
+    def _process(self, node: str) -> Iterator[int | None]:
+        """The living agent, as a descriptor of its process; None when there is none."""
+        path = self._folder / f"{node}.lock"
+        pid = _holder(path)
+        process = None
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                process = os.pidfd_open(pid)
+        try:
+            # It lived when the descriptor was opened: it is this process that we have.
+            yield process if process is not None and _holder(path) == pid else None
         finally:
-            os.close(process)
-        for _ in range(200):
-            if not self.alive(node):
-                return
-            time.sleep(0.01)
+            if process is not None:
+                os.close(process)
 
     def forget(self, node: str) -> None:
         """The node is in no swarm any more. What its agent had made stays written down while it stands."""
@@ -114,22 +156,22 @@ class Agents:
 
 
 def _held(path: Path) -> bool:
-    descriptor = lock(path, make=False)
-    if descriptor is None:
-        return path.exists()
-    os.close(descriptor)
-    return False
+    return _holder(path) is not None
 
 
-def lock(path: Path, make: bool = True) -> int | None:
-    """The lock, taken; None when somebody has it, or (without `make`) nobody ever had."""
+def _holder(path: Path) -> int | None:
+    """Which process holds the lock; None when none does, or nobody ever did."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        return lock_holder(file.fileno())
+    return None
+
+
+def lock(path: Path) -> int | None:
+    """The lock, taken for as long as this process lives; None when another one has it. It is lost when any descriptor of the file is closed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         os.close(descriptor)
         return None
     return descriptor

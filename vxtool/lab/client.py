@@ -49,7 +49,7 @@ def call(running: Running, do: str, /, *, progress: Progress | None = None, **ar
             break
         except TimeoutError:
             raise LabError(f"lab {running.name} has not answered {do!r} for {_PATIENCE:.0f} s; {_log(running)}") from None
-    if not running.folder.exists():
+    if not running.folder.exists() or (running.folder / "down").exists():  # somebody is ending it
         raise LabError(f"lab {running.name} has ended meanwhile")
     raise LabError(f"lab {running.name} does not answer; {_log(running)}")
 

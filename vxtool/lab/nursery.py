@@ -1,6 +1,11 @@
-"""Where agents come from: a process that has everything imported that they need, and forks one for each node.
+"""Where agents come from: a process that has everything imported that they need, and forks one for each node; and who clears away after them.
 
 Knows lines of JSON on its standard input, and forking; ends with the supervisor that started it. Agents live on: they belong to the lab's leader.
+
+    {"name": NODE, "topology": ...}        an agent begins
+    {"name": "resolvers", "folder": ...}   the resolvers do
+    {"end": NODE, "folder": ...}           the node's containers are killed, whatever their grace periods
+    {"clear": NODE, "folder": ...}         and what its agent had made is taken away, now that it has ended
 """
 
 from __future__ import annotations
@@ -10,12 +15,22 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
+from typing import Any, Protocol
 
+from vxtool.errors import LabError, VxtoolError
+from vxtool.lab import agents, containers, namespaces
 from vxtool.lab.agent import Agent
+from vxtool.lab.dataplane import Made
+from vxtool.lab.kernel import Kernel
 from vxtool.lab.resolvers import Resolvers
 from vxtool.lab.saying import say
 
 __all__ = ["main"]
+
+
+class _Child(Protocol):
+    def run(self) -> None: ...
 
 
 def main() -> None:
@@ -35,7 +50,7 @@ def main() -> None:
         os.write(1, (answer or '{"error": "it ended at once"}').encode() + b"\n")
 
 
-def _fork_away(plan: dict[str, object], writer: int) -> None:
+def _fork_away(plan: dict[str, Any], writer: int) -> None:
     """The agent is nobody's child here: process 1 of the lab is told when it ends."""
     if os.fork():
         os._exit(0)
@@ -45,15 +60,44 @@ def _fork_away(plan: dict[str, object], writer: int) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1):
             os.dup2(nothing, stream)
-        agent = Agent(plan) if "topology" in plan else Resolvers(plan)
+        child = _begin(plan)
         os.write(writer, json.dumps({"pid": os.getpid()}).encode())
         os.close(writer)
         begun = True
-        agent.run()
+        if child is not None:
+            child.run()
         code = 0
     except BaseException as error:
         if not begun:
-            os.write(writer, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
-        say(f"agent of {plan.get('name')}", "".join(traceback.format_exception(error)))
+            text = str(error) if isinstance(error, VxtoolError) else f"{type(error).__name__}: {error}"
+            os.write(writer, json.dumps({"error": text}).encode())
+        say(f"agent of {plan.get('name') or plan.get('clear') or plan.get('end')}", "".join(traceback.format_exception(error)))
     finally:
         os._exit(code)
+
+
+def _begin(plan: dict[str, Any]) -> _Child | None:
+    """Who is to run from now on; None when all is done."""
+    if "end" in plan:
+        containers.end_recorded(Path(plan["folder"]).parent, plan["end"])
+        return None
+    if "clear" in plan:
+        _clear(Path(plan["folder"]), plan["clear"])
+        return None
+    return Agent(plan) if "topology" in plan else Resolvers(plan)
+
+
+def _clear(folder: Path, node: str) -> None:
+    """As an agent that begins, and ends at once. LabError when something cannot be taken away, or an agent is there."""
+    record = folder / "agents" / node
+    if agents.lock(record.with_name(f"{node}.lock")) is None:
+        raise LabError(f"an agent of {node} runs")
+    namespaces.setns(os.open(namespaces.NETNS / node, os.O_RDONLY | os.O_CLOEXEC))
+    path = record.with_name(f"{node}.made")
+    ended, left = containers.end_recorded(folder.parent, node), Made.left(path)
+    if left:
+        Kernel().undo(left)
+    if ended or left:
+        say(f"agent of {node}", f"it is gone: ended {len(ended)} containers and took away {len(left)} things that it had made")
+    if path.exists():
+        Made(path, node).begin()

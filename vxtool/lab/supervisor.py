@@ -46,6 +46,7 @@ __all__ = ["main"]
 LONGEST_QUESTION = 256 << 20  # bytes; the largest is the spec of a lab, 1 kB an endpoint
 SLICE = 4000  # steps performed between two words of progress
 _SEND_PATIENCE = 30.0  # seconds until a client that does not read is given up
+_ACCEPT_PAUSE = 0.1  # seconds until a client is heard for whom there was no descriptor or no thread
 
 Answer = dict[str, Any]
 Tell = Callable[[Answer], None]
@@ -249,8 +250,16 @@ def _told(do: str, arguments: Any) -> Any:
 
 def _listen(server: socket.socket, hands: Hands) -> None:
     while True:
-        connection, _ = server.accept()
-        threading.Thread(target=_attend, args=(connection, hands), daemon=True).start()
+        try:
+            connection, _ = server.accept()
+        except OSError:  # too many files are open, say: whoever is done closes his
+            time.sleep(_ACCEPT_PAUSE)
+            continue
+        try:
+            threading.Thread(target=_attend, args=(connection, hands), daemon=True).start()
+        except RuntimeError:  # no more threads
+            connection.close()
+            time.sleep(_ACCEPT_PAUSE)
 
 
 def _attend(connection: socket.socket, hands: Hands) -> None:
@@ -277,11 +286,11 @@ def _attend_line(line: bytes, connection: socket.socket, hands: Hands) -> None:
     except UsageError as error:
         return tell({"error": {"kind": "UsageError", "text": str(error)}})
     if do == "swarm":
-        return tell(_swarm(hands, arguments))
+        return tell(_answered(do, lambda: _swarm(hands, arguments, key)))
     if do == "state":
-        return tell(_state(_present(hands)))
+        return tell(_answered(do, lambda: plain(_present(hands))))
     if do == "place":
-        return tell(_place(_present(hands), str(arguments.get("text", ""))))
+        return tell(_answered(do, lambda: _place(_present(hands), str(arguments.get("text", "")))))
     question = Question(do, key, arguments, tell)
     hands.ask(question)
     question.answered.wait()
@@ -299,13 +308,10 @@ _OVERLAY = {
 """What a swarm does itself, and the words for it there."""
 
 
-def _swarm(hands: Hands, arguments: dict[str, Any]) -> Answer:
-    """What vxtool.swarm.client asks."""
-    do, told = arguments.get("do"), arguments.get("arguments", {})
+def _answered(do: str, answer: Callable[[], Any]) -> Answer:
+    """What is answered here, or why not: no question ends the thread that has to answer it."""
     try:
-        if not isinstance(do, str) or not isinstance(told, dict):
-            raise UsageError("a swarm is asked with a word and its arguments")
-        return {"answer": hands.manager().ask(do, told)}
+        return {"answer": answer()}
     except VxtoolError as error:
         return {"error": {"kind": _kind(error), "text": str(error)}}
     except Exception as error:
@@ -313,31 +319,30 @@ def _swarm(hands: Hands, arguments: dict[str, Any]) -> Answer:
         return {"error": {"kind": "LabError", "text": f"{do}: {type(error).__name__}: {error}"}}
 
 
+def _swarm(hands: Hands, arguments: dict[str, Any], key: str) -> Any:
+    """What vxtool.swarm.client asks."""
+    do, told = arguments.get("do"), arguments.get("arguments", {})
+    if not isinstance(do, str) or not isinstance(told, dict):
+        raise UsageError("a swarm is asked with a word and its arguments")
+    return hands.manager().ask(do, told, key)
+
+
 def _kind(error: VxtoolError) -> str:
     """The kind by which the client knows it: its own, or that of which it is one."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind in (UsageError, LabError, MissingFeature, VxtoolError))
 
 
-def _present(hands: Hands) -> State | None:
+def _present(hands: Hands) -> State:
     """What the lab is right now; in a swarm the endpoints are the swarm's."""
     state = hands.state
+    if state is None:
+        raise LabError("the lab is still being built; wait for vxtool lab up to end")
     swarm = hands.swarm()
-    return state if state is None or swarm is None else replace(state, cluster=swarm)
+    return state if swarm is None else replace(state, cluster=swarm)
 
 
-def _state(state: State | None) -> Answer:
-    if state is None:
-        return {"error": {"kind": "LabError", "text": "the lab is still being built; wait for vxtool lab up to end"}}
-    return {"answer": plain(state)}
-
-
-def _place(state: State | None, text: str) -> Answer:
-    if state is None:
-        return _state(state)
-    try:
-        return {"answer": plain(locate(state.topology, state.cluster, text))}
-    except UsageError as error:
-        return {"error": {"kind": "UsageError", "text": str(error)}}
+def _place(state: State, text: str) -> Any:
+    return plain(locate(state.topology, state.cluster, text))
 
 
 def _parsed(line: bytes) -> tuple[str, str, dict[str, Any]]:
