@@ -178,9 +178,9 @@ EXPLAINED: tuple[Explanation, ...] = (
     ),
     Explanation("what a container's own programs listen to", r"^container .*\| socket .*\| $", _ONE),
     Explanation(
-        "the embedded resolver's rules; a lab's endpoints have no resolver yet",
-        r"^container .*\| filter rule nat .*(DOCKER_OUTPUT|DOCKER_POSTROUTING)",
-        _THERE,
+        "the embedded resolver's rules, with its random ports; a lab without a swarm has no resolver",
+        r"^container .*\| filter rule .*(DOCKER_OUTPUT|DOCKER_POSTROUTING)",
+        _ONE,
     ),
     Explanation(
         "IPv6 is off in a lab, because its multicast on large bridges eats a processor",
