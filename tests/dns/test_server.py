@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -170,27 +171,57 @@ def test_many_queries_at_once_are_all_answered_each_to_its_sender() -> None:
             assert addresses(reply) == [f"10.0.1.{3 + number % 3}"]
 
 
+QUESTION = query()[12:]
+
+
+def header(*counts: int, flags: int = 0x0100) -> bytes:
+    return struct.pack("!HHHHHH", 0x1234, flags, *(*counts, 0, 0, 0, 0)[:4])
+
+
 @pytest.mark.parametrize(
-    "wire",
+    ("wire", "flags", "size"),
     [
-        b"",
-        b"\0",
-        query()[:11],
-        query()[:-1],
-        b"\xff" * 40,
-        b"\x12\x34\1\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1",
-        b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + b"\x3f" * 3000,
+        (b"", None, 0),
+        (b"\0", None, 0),
+        (header(1)[:11], None, 0),
+        (header(1), None, 0),
+        (header(1, flags=0x8100) + QUESTION, None, 0),
+        (header(1, flags=0x1000) + QUESTION, 0x9004, 12),
+        (header(1, flags=0x2100) + QUESTION, 0xA080, 40),
+        (header(2) + 2 * QUESTION, 0x8101, 12),
+        (header(1) + QUESTION[:3], 0x8101, 12),
+        (header(1) + b"\xc0\x0c\0\1\0\1", 0x8101, 12),
+        (header(1) + b"\x3f" * 3000, 0x8101, 12),
+        (header(1, 0, 0, 3) + QUESTION, 0x8101, 12),
+        (header(1, 0, 0, 1) + QUESTION + b"\0\0\x29\x10\0\0", 0x8101, 21),
+        (header(1) + QUESTION + b"more", 0x8180, 40),
     ],
-    ids=["empty", "a byte", "half a header", "cut off", "ones", "a name that is its own end", "a name without end"],
+    ids=[
+        "nothing",
+        "a byte",
+        "half a header",
+        "a header",
+        "a reply",
+        "opcode 2",
+        "NOTIFY",
+        "two questions",
+        "a name cut off",
+        "a name that leads to itself",
+        "a name without end",
+        "three more records",
+        "a record cut off",
+        "bytes at the end",
+    ],
 )
-def test_what_is_no_query_gets_no_answer_and_the_next_one_does(wire: bytes) -> None:
+def test_what_cannot_be_read_is_told_so_or_gets_no_answer_and_the_next_query_does(wire: bytes, flags: int | None, size: int) -> None:
     with world(web(1)) as made:
         client = made.client()
         client.send(wire)
-        client.send(b"x" * 9000)
+        reply = made.heard(client, 2.0 if size else 0.05)
+        assert ((None, 0) if reply is None else (int.from_bytes(reply[2:4], "big"), len(reply))) == (flags, size)
+        client.send(b"x" * 9000)  # longer than any query: not even looked at
         client.send(query())
         assert addresses(made.heard(client)) == ["10.0.1.2"]
-        assert made.heard(client, 0.05) is None
 
 
 # -- TCP -------------------------------------------------------------------------------------------------------------------

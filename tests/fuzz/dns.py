@@ -153,7 +153,7 @@ class Mutants:
                 assert answer[:2] == query[:2]
                 assert answer[2] & 0x80
                 parsed = dns.message.from_wire(answer)
-                assert len(parsed.question) == 1
+                assert len(parsed.question) == (len(answer) > 12)
         if isinstance(answers[0], bytes):
             assert len(answers[0]) <= max(512, _payload(query))
         self._served(query, resolver.table(sandbox), answers[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -122,6 +123,61 @@ GONE = ("slow A", "tasks.slow A", "{slow} A", "-x {slowaddress}", "web A")
 NDOTS = ("nosuch A", "nosuch AAAA", "nosuch TXT", "nosuch MX", "web A", "www.example.org A")
 
 
+QUESTION = b"\3web\0\0\1\0\1"
+OPT = b"\0\0\x29\x10\0\0\0\0\0\0\0"
+RECORD = b"\3web\0\0\1\0\1\0\0\0\0\0\4\1\2\3\4"
+
+
+def message(*counts: int, flags: int = 0x0100, body: bytes = QUESTION) -> bytes:
+    return struct.pack("!HHHHHH", 0x1234, flags, *(*counts, 0, 0, 0, 0)[:4]) + body
+
+
+RAW = {
+    "nothing": b"",
+    "half a header": message(1)[:6],
+    "a header alone": message(1, body=b""),
+    "a header that claims nothing": message(0, body=b""),
+    "a reply": message(1, flags=0x8100),
+    "opcode 2": message(1, flags=0x1000),
+    "opcode 4": message(1, flags=0x2000),
+    "opcode 4, RD and CD": message(1, flags=0x2110),
+    "opcode 5": message(1, flags=0x2900),
+    "every flag a query can have": message(1, flags=0x07FF),
+    "no question": message(0),
+    "two questions": message(2, body=2 * QUESTION),
+    "two questions claimed": message(2),
+    "a question that is cut off": message(1, body=QUESTION[:-1]),
+    "a question without a class": message(1, body=QUESTION[:-2]),
+    "a name that is cut off": message(1, body=QUESTION[:3]),
+    "a name that leads to itself": message(1, body=b"\xc0\x0c\0\1\0\1"),
+    "a label of 64 bytes": message(1, body=b"\x40" + 64 * b"a" + b"\0\0\1\0\1"),
+    "a name of 256 bytes": message(1, body=4 * (b"\x3f" + 63 * b"a") + b"\0\0\1\0\1"),
+    "a dot in a label": message(1, body=b"\7web.web\0\0\1\0\1"),
+    "another class": message(1, body=b"\3web\0\0\1\0\3"),
+    "an answer": message(1, 1, body=QUESTION + RECORD),
+    "two answers": message(1, 2, body=QUESTION + 2 * RECORD),
+    "two more records": message(1, 0, 0, 2, body=QUESTION + OPT + RECORD),
+    "three more records": message(1, 0, 0, 3, body=QUESTION + OPT + 2 * RECORD),
+    "a record that is claimed": message(1, 0, 0, 1),
+    "a record that is cut off": message(1, 0, 0, 1, body=QUESTION + RECORD[:-2]),
+    "an OPT record that is cut off": message(1, 0, 0, 1, body=QUESTION + OPT[:-2]),
+    "bytes after the question": message(1, body=QUESTION + b"abc"),
+    "bytes after the OPT record": message(1, 0, 0, 1, body=QUESTION + OPT + b"abc"),
+}
+"""Messages that dig does not send."""
+
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+    own.settimeout(1)
+    own.sendto(bytes.fromhex(sys.argv[1]), ("127.0.0.11", 53))
+    try:
+        print(own.recv(65535).hex())
+    except TimeoutError:
+        pass
+"""
+
+
 class Side(Protocol):
     """A swarm with the services of this comparison."""
 
@@ -133,7 +189,8 @@ class Side(Protocol):
     def tasks(self, service: str) -> list[tuple[str, str, str]]:
         """(name, address in web, short id) of each task that runs, by slot."""
 
-    def dig(self, container: str, words: Sequence[str]) -> str: ...
+    def inside(self, container: str) -> list[str]:
+        """The words before a command that make it run in the container's network namespace."""
 
     def resolv(self, container: str) -> str: ...
 
@@ -186,8 +243,8 @@ class Docker:
                 found.append((name, address, id[:12]))
         return sorted(found, key=lambda one: int(one[0].split(".")[1]))
 
-    def dig(self, container: str, words: Sequence[str]) -> str:
-        return _run([*self._made.inside(1, container), "dig", *words])
+    def inside(self, container: str) -> list[str]:
+        return self._made.inside(1, container)
 
     def resolv(self, container: str) -> str:
         return self._made.docker(1, "exec", container, "cat", "/etc/resolv.conf")
@@ -250,9 +307,8 @@ class Ours:
             for task in sorted(self._made.running(view, service), key=lambda task: task.slot)
         ]
 
-    def dig(self, container: str, words: Sequence[str]) -> str:
-        path = self._made.lab.running.path(f"{self._made.nodes[0]}:{container}")
-        return _run(["nsenter", f"--net={path}", "--", "dig", *words])
+    def inside(self, container: str) -> list[str]:
+        return ["nsenter", f"--net={self._made.lab.running.path(f'{self._made.nodes[0]}:{container}')}", "--"]
 
     def resolv(self, container: str) -> str:
         return self._made.lab.exec(container, ["cat", "/etc/resolv.conf"]).stdout.strip()
@@ -295,6 +351,14 @@ def meaning(told: str, names: Mapping[str, str]) -> str:
     return f"{head[1]}, {head[2].strip()}, {'+'.join(head.group(3, 4, 5, 6))} records, {size[1]} bytes{shown}"
 
 
+def header(reply: bytes) -> str:
+    """Of a reply to a message that is not as it should be."""
+    if not reply:
+        return "no reply"
+    flags, *counts = struct.unpack_from("!HHHHH", reply, 2)
+    return f"flags {flags:#06x}, {'+'.join(map(str, counts))} records, {len(reply)} bytes"
+
+
 def _named(text: str, names: Mapping[str, str]) -> str:
     for found in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.]){re.escape(found)}(?![\w])", names[found], text)
@@ -306,7 +370,7 @@ def ask(
 ) -> None:
     def one(question: str) -> str:
         words = question.format(**facts).split()
-        return meaning(side.dig(container, ["+tries=1", "+time=3", "@127.0.0.11", *words]), names)
+        return meaning(_run([*side.inside(container), "dig", "+tries=1", "+time=3", "@127.0.0.11", *words]), names)
 
     with ThreadPoolExecutor(4) as pool:
         for question, answer in zip(questions, pool.map(one, questions), strict=True):
@@ -328,13 +392,16 @@ def walk(side: Docker | Ours) -> Session:
         )
         names |= {facts["vip"]: "<vip of web>"}
         for one in ("big", "slow", "client", "asker"):
-            names[side.dig("client", ["@127.0.0.11", "+short", one]).strip()] = f"<address of {one}>"
+            names[_run([*side.inside("client"), "dig", "@127.0.0.11", "+short", one]).strip()] = f"<address of {one}>"
         for text, name in list(names.items()):
             if re.fullmatch(r"[\d.]+", text):
                 names[".".join(reversed(text.split("."))) + ".in-addr.arpa."] = f"<reverse of {name.removeprefix('<')}"
         for container in ("client", "asker", "ndots"):
             session.answers["resolv.conf", container] = " / ".join(side.resolv(container).splitlines())
         ask(side, session, "everything runs", STEADY, "client", facts, names)
+        for what, message in RAW.items():
+            told = _run([*side.inside("client"), sys.executable, "-c", SEND, message.hex()]).strip()
+            session.answers["messages as dig does not send them", what] = header(bytes.fromhex(told))
         ask(side, session, "the user has set ndots:1", NDOTS, "ndots", facts, names)
         side.stop_slow()
         time.sleep(3.0)

@@ -25,8 +25,9 @@ MAX_SERVERS = 3
 """Of an upstream list only the first three are asked (resolver.go maxExtDNS)."""
 
 A, PTR, MX, AAAA, OPT = 1, 12, 15, 28, 41
-_QR, _OPCODE, _AA, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
-_NOERROR, _FORMERR, _SERVFAIL, _NXDOMAIN, _REFUSED = 0, 1, 2, 3, 5
+_QR, _OPCODE, _AA, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
+_NOTIFY = 4 << 11  # the one opcode beside 0, a query, that is answered
+_NOERROR, _FORMERR, _SERVFAIL, _NXDOMAIN, _NOTIMP, _REFUSED = 0, 1, 2, 3, 4, 5
 _SMALLEST, _LARGEST = 512, 65534  # bytes of a reply: without EDNS over UDP, and over TCP
 _POINTERS = 127  # of a name: so many labels can it have
 _REMEMBERED = 4096  # questions; a flood of others must not grow the table
@@ -70,12 +71,14 @@ class Resolver:
     def answer(self, query: bytes, sandbox: Sandbox, tcp: bool = False) -> bytes | Forward | None:
         """The reply, a Forward, or None where the real one stays silent: it is no query, or (19.03) a PTR query that asks for no address.
 
-        Never raises, whatever the bytes.
+        Never raises, whatever the bytes. What cannot be read is told so, as the engines' DNS library does it (miekg/dns server.go, acceptfunc.go).
         """
         question = _question(query)
         if question is None:
-            return None
+            return _rejection(query)
         name, kind, end = question
+        if not _is_whole(query, end):
+            return _error(query, end, _FORMERR)
         table = self.table(sandbox)
         asked = query[12:end]
         try:
@@ -162,7 +165,9 @@ class Resolver:
         kept = min(count, ((_LARGEST if tcp else _udp_size(query, end)) - end) // size) if size else 0
         # All are shuffled, also those that do not fit.
         order = range(count) if count < 2 else self._random.sample(range(count), count)
-        flags = _QR | _RA | int.from_bytes(query[2:4], "big") & (_RD | _CD) | (_TC if kept < count and not tcp else 0)
+        asked = int.from_bytes(query[2:4], "big")
+        echoed = asked & _OPCODE or asked & (_RD | _CD)  # of a NOTIFY the opcode alone
+        flags = _QR | _RA | echoed | (_TC if kept < count and not tcp else 0)
         answers = [records[size * one : size * (one + 1)] for one in order[:kept]]
         return b"".join((query[:2], struct.pack("!HHHHH", flags, 1, kept, 0, 0), query[12:end], *answers))
 
@@ -176,6 +181,41 @@ def failure(query: bytes, rcode: int = _SERVFAIL) -> bytes:
     end = (_question(query) or ("", 0, 12))[2]
     flags = _QR | int.from_bytes(query[2:4], "big") & (_RD | _CD) | rcode
     return query[:2] + struct.pack("!HHHHH", flags, 1, 0, 0, 0) + query[12:end]
+
+
+def _rejection(query: bytes) -> bytes | None:
+    """What is said of a message without a question that can be read; None: nothing."""
+    if len(query) < 12:
+        return None
+    flags, *counts = struct.unpack_from("!HHHHH", query, 2)
+    if flags & _QR:
+        return None
+    if flags & _OPCODE not in (0, _NOTIFY):
+        return _error(query, 12, _NOTIMP | flags & _OPCODE)
+    return None if len(query) == 12 and _acceptable(*counts) else _error(query, 12, _FORMERR)
+
+
+def _acceptable(questions: int, answers: int, authorities: int, additional: int) -> bool:
+    """A query has one question; a NOTIFY may have an answer, a transfer an authority, and EDNS and a signature come after them."""
+    return questions == 1 and answers <= 1 and authorities <= 1 and additional <= 2
+
+
+def _is_whole(query: bytes, end: int) -> bool:
+    """Whether the records after the question can be read. A message may end before all that it claims have come."""
+    for _ in range(sum(struct.unpack_from("!HHH", query, 6))):
+        if end == len(query):
+            break
+        after = _after_record(query, end)
+        if after is None:
+            return False
+        end = after
+    return True
+
+
+def _error(query: bytes, end: int, code: int) -> bytes:
+    """The query's header with an error in it, and its question, if `end` is the end of one."""
+    kept = int.from_bytes(query[2:4], "big") & (_TC | _RD | _RA | _AD | _CD)
+    return query[:2] + struct.pack("!HHHHH", _QR | kept | code, int(end > 12), 0, 0, 0) + query[12:end]
 
 
 class Forwarding:
@@ -217,7 +257,7 @@ def is_reply(query: bytes, message: bytes) -> bool:
     if question is None or len(message) < 12 or message[:2] != query[:2]:
         return False
     flags, questions, *records = struct.unpack_from("!HHHHH", message, 2)
-    if not flags & _QR or flags & _OPCODE:
+    if not flags & _QR or flags & _OPCODE != int.from_bytes(query[2:4], "big") & _OPCODE:
         return False
     if not questions:
         return bool(flags & 0xF == _FORMERR) and not any(records)
@@ -264,17 +304,17 @@ def _after_name(message: bytes, at: int) -> int | None:
 
 
 def _question(query: bytes) -> tuple[str, int, int] | None:
-    """The first question: its name without the final dot, its type, and where it ends in the message. None: this is no query."""
+    """The question: its name without the final dot, its type, and where it ends in the message. None: there is none that can be read."""
     if len(query) < 17:
         return None
-    flags, questions = struct.unpack_from("!HH", query, 2)
-    if flags & (_QR | _OPCODE) or not questions:
+    flags, *counts = struct.unpack_from("!HHHHH", query, 2)
+    if flags & _QR or flags & _OPCODE not in (0, _NOTIFY) or not _acceptable(*counts):
         return None
     labels, at = [], 12
     while at < len(query) and (length := query[at]):
         if length > 63 or at + 1 + length > len(query):
             return None
-        labels.append(query[at + 1 : at + 1 + length].decode("latin-1"))
+        labels.append(query[at + 1 : at + 1 + length].decode("latin-1").replace(".", "\\."))
         at += 1 + length
     if at + 5 > len(query) or at - 12 > 254:
         return None
@@ -283,21 +323,14 @@ def _question(query: bytes) -> tuple[str, int, int] | None:
 
 def _udp_size(query: bytes, end: int) -> int:
     """How long a reply over UDP may be: what the query's OPT record says, at least 512 bytes (RFC 6891 section 6.2.3)."""
-    questions, answers, authorities, additional = struct.unpack_from("!HHHH", query, 4)
-    if not additional:
-        return _SMALLEST
-    for _ in range(questions - 1):
-        at = _after_name(query, end)
-        if at is None:
-            return _SMALLEST
-        end = at + 4
-    for number in range(answers + authorities + additional):
-        at = _after_record(query, end)
-        if at is None:
-            break
-        if number >= answers + authorities and query[end : end + 3] == b"\0\0\x29":
+    before, additional = sum(struct.unpack_from("!HH", query, 6)), int.from_bytes(query[10:12], "big")
+    for number in range(before + additional):
+        if number >= before and query[end : end + 3] == b"\0\0\x29" and end + 5 <= len(query):
             return max(_SMALLEST, int.from_bytes(query[end + 3 : end + 5], "big"))
-        end = at
+        after = _after_record(query, end)
+        if after is None:
+            break
+        end = after
     return _SMALLEST
 
 
