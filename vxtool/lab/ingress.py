@@ -369,10 +369,13 @@ class Mesh:
         self._wanted = {}
         steps: list[Step] = []
         host = "" in self._changed
+        published: list[Virtual] | None = None
         for network, balancer in [(one, self._balancers[one]) for one in self._changed if one in self._balancers]:
-            host |= balancer.way_in is not None
-            steps += self._balance(balancer, self._virtuals(network))
-        return [*steps, *self._publish()] if host else steps
+            services = self._virtuals(network)
+            steps += self._balance(balancer, services)
+            if balancer.way_in is not None:
+                host, published = True, services
+        return [*steps, *self._publish(published)] if host else steps
 
     def done(self) -> None:
         """The kernel has performed what `steps` said."""
@@ -392,7 +395,7 @@ class Mesh:
                 weights[backend.address] = max(weights.get(backend.address, 0), 0 if backend.disabled else 1)
         for known in [known for known in self._marks if known[0] == network and known[1:] not in found]:
             del self._marks[known]
-        return [Virtual(self._marks[network, *key], vips[key], key[1], tuple(sorted(weights.items()))) for key, weights in found.items()]
+        return [Virtual(self._marks[network, *key], vips[key], key[1], tuple(sorted(weights.items(), key=_number))) for key, weights in found.items()]
 
     def _balance(self, balancer: Balancer, services: Sequence[Virtual]) -> list[Step]:
         space = balancer.namespace
@@ -417,9 +420,10 @@ class Mesh:
             steps.append(ForgetFlows(space, backends=tuple(gone)))
         return steps
 
-    def _publish(self) -> list[Step]:
+    def _publish(self, services: Sequence[Virtual] | None) -> list[Step]:
+        """The node's own rules. `services`: those of ingress, when they are known already."""
         network, balancer = next(((id, one) for id, one in self._balancers.items() if one.way_in is not None), ("", None))
-        services = self._virtuals(network) if balancer is not None else []
+        services = services or (self._virtuals(network) if balancer is not None else [])
         bound = [one for name in sorted(self._bound) for one in self._bound[name]]
         stands = self._standing.get(self._node)
         published = [*(port for one in services for port in one.ports), *(port for _, port in bound)]
@@ -436,6 +440,10 @@ class Mesh:
         if new := sorted(ports - stands.datagrams):
             steps.append(ForgetFlows(self._node, ports=tuple(new)))
         return steps
+
+
+def _number(item: tuple[IPv4Address, int]) -> int:
+    return int(item[0])
 
 
 def _rules(namespace: str, table: str, had: Chains, wanted: Chains) -> list[Step]:
