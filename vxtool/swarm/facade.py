@@ -76,9 +76,9 @@ def _policy(which: str) -> dict[str, Scalar]:
         f"{which}_parallelism": Scalar(f"{which}.parallelism", parsing.number),
         f"{which}_delay": Scalar(f"{which}.delay", parsing.duration),
         f"{which}_monitor": Scalar(f"{which}.monitor", parsing.duration),
-        f"{which}_failure_action": Scalar(f"{which}.failure_action", _choice(FailureAction, f'unrecognized {which} failure action "{{}}"')),
+        f"{which}_failure_action": Scalar(f"{which}.failure_action", _choice(FailureAction, f"unrecognized {which} failure action {{}}")),
         f"{which}_max_failure_ratio": Scalar(f"{which}.max_failure_ratio", parsing.ratio),
-        f"{which}_order": Scalar(f"{which}.order", _choice(Order, f'unrecognized {which} order "{{}}"')),
+        f"{which}_order": Scalar(f"{which}.order", _choice(Order, f"unrecognized {which} order {{}}")),
     }
 
 

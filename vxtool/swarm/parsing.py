@@ -387,6 +387,8 @@ _LONGEST_NAME = 255
 
 def image(text: str) -> str:
     """The reference as Docker keeps it: `docker.io/library/httpd` and `httpd` are `httpd:latest`."""
+    if not text:
+        raise UsageError("ContainerSpec: image reference must be provided")
     match = _REFERENCE.fullmatch(text) if len(text) <= 2 * _LONGEST_NAME else None
     if match is None or len(match["path"]) > _LONGEST_NAME:
         raise UsageError(f"ContainerSpec: {_quoted(text)} is not a valid repository/tag")
