@@ -253,7 +253,9 @@ def compare(findings: Findings, step: str, here: tuple[Told, Reader], there: tup
 
 def _paired(here: Sequence[T], there: Sequence[T]) -> Iterator[tuple[T, T]]:
     """Line with line; where one side has more, the other has an empty one."""
-    empty: Any = type(([*here, *there] or [""])[0])()
+    if not here and not there:
+        return
+    empty = type((here or there)[0])()
     for _, a, b, c, d in difflib.SequenceMatcher(None, here, there, autojunk=False).get_opcodes():
         yield from zip_longest(here[a:b], there[c:d], fillvalue=empty)
 

@@ -695,7 +695,10 @@ NOT_COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Patterns, found anywhere in the step, the place in its answer, and what either side has said; `why` is a sentence."""
+    """Patterns, found anywhere in the step, the place in its answer, and what either side has said; `why` is a sentence.
+
+    `THERE` in the pattern for what is said here is what is said there.
+    """
 
     why: str
     step: str = ""
@@ -704,7 +707,8 @@ class Reason:
     there: str = ""
 
     def fits(self, step: str, place: str, here: str, there: str) -> bool:
-        pairs = ((self.step, step), (self.place, place), (self.here, here), (self.there, there))
+        said_here = self.here.replace("THERE", re.escape(there))
+        pairs = ((self.step, step), (self.place, place), (said_here, here), (self.there, there))
         return all(re.search(pattern, text) for pattern, text in pairs)
 
 
@@ -715,10 +719,11 @@ REASONS: tuple[Reason, ...] = (
         place="message",
         there=r"requires (at least |exactly )?\d+ argument|^unknown (shorthand )?flag|^unknown command|is not a .* command",
     ),
-    Reason("what there is to choose from is said as well", place="message", here=r" \((there are|choose from) "),
+    Reason("what there is to choose from is said as well", place="message", here=r"(?i)^THERE \(there are .*\)$"),
     Reason("what is wrong is said with what to do", step="service scale -d web$|on 3: swarm leave"),
     Reason("docker/cli 29 reads addresses before it looks for their subnets, the one compared with does not", here="failed to parse IP"),
     Reason("a token that admits nobody gets one answer in a lab; an engine tells one apart that cannot be a token", there="^invalid join token"),
+    Reason("health checks of services are judged in the words of those of containers", there="in HealthConfig "),
     Reason("words of newer engines", step="network create .* 10.300"),
     # What a lab has not
     Reason("a lab's nodes run vxtool", here=r"^\d+\.\d+\.\d+$", there=r"^\d+\.\d+\.\d+\+"),
