@@ -39,7 +39,7 @@ SLOW = ("sh", "-c", "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done")
 @pytest.fixture(scope="module")
 def place() -> Iterator[Town]:
     """`web` runs, and `client` asks."""
-    with town() as made:
+    with town(heartbeat=2.0) as made:  # a busy machine is no lost node
         made.create("web", publish=8080)
         made.create("client", "host", 1, args=SLEEPER)
         made.settled("web", 6)
