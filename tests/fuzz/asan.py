@@ -1,6 +1,7 @@
 """The fuzzer over compiled parts that watch every read and write: AddressSanitizer and UndefinedBehaviorSanitizer (gcc).
 
     python -m tests.fuzz.asan --mutants 100000 --seed 1        all options of tests.fuzz; several times slower
+    python -m tests.fuzz.asan dns --mutants 100000             of tests.fuzz.dns
 
 Copies vxtool to .cache/asan, compiles it there with the sanitizers, and starts the fuzzer on that copy. A read outside of a buffer ends
 the worker, which the fuzzer reports with the number of the mutant. The compiled parts check their bounds anyway: this is a check of the
@@ -49,7 +50,10 @@ def main() -> int:
         "UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1",
         "PYTHONMALLOC": "malloc",  # each object its own piece of memory, with a fence around it
     }
-    command = [sys.executable, "-m", "tests.fuzz", "--no-limit", "--patience", "60", "--captures", str(ROOT / "captures"), *sys.argv[1:]]
+    program = ["tests.fuzz", "--no-limit", "--patience", "60", "--captures", str(ROOT / "captures"), *sys.argv[1:]]
+    if sys.argv[1:2] == ["dns"]:
+        program = ["tests.fuzz.dns", *sys.argv[2:]]
+    command = [sys.executable, "-m", *program]
     return subprocess.run(command, cwd=COPY, env=environment, check=False).returncode
 
 

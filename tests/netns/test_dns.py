@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +15,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.conftest import World
 from tests.netns.swarms import Town, town
-from vxtool.lab import agents
-from vxtool.model import EndpointMode, TaskState
+from vxtool.dns.resolvconf import Upstream
+from vxtool.lab import agents, namespaces
+from vxtool.lab.naming import SOCKET, Naming, Served
+from vxtool.lab.steps import AddNamespace
+from vxtool.model import EndpointMode, Engine, TaskState
 from vxtool.swarm.identities import container_id
 from vxtool.swarm.objects import (
     Dns,
     EndpointSpec,
     HealthCheck,
     NetworkSpec,
+    Placement,
     RestartCondition,
     RestartPolicy,
     Service,
@@ -29,6 +37,7 @@ from vxtool.swarm.objects import (
     TaskNetwork,
     TaskSpec,
 )
+from vxtool.swarm.timers import Timers
 from vxtool.swarm.view import View
 
 ONCE = RestartPolicy(RestartCondition.NONE)
@@ -299,6 +308,41 @@ def test_what_runs_on_a_node_that_is_lost_loses_its_names() -> None:
         place.until(lambda view: view.node(lost).state.value == "down")
         view = place.settled("web", 6)
         until(lambda: dig(place, "tasks.web") == sorted(place.addresses(view, "web")), 20.0)
+
+
+def test_a_node_that_hears_no_gossip_answers_with_what_it_knew_until_it_hears_again(place: Town) -> None:
+    view = place.client.view()
+    here = view.nodes[one(place, "client", view).node].hostname
+    there = next(name for name in place.nodes if name != here)
+    other = next(view.task_name(task) for task in place.running(view, "web") if view.nodes[task.node].hostname == there)
+    deaf = "table inet deaf { chain input { type filter hook input priority 0; meta l4proto { tcp, udp } th dport 7946 drop; }; }"
+    place.lab.exec(here, ["nft", deaf], privileged=True, check=True)
+    constraint = Placement(constraints=(f"node.hostname=={there}",))
+    service = place.create("news", replicas=1, placement=constraint)
+    place.settled("news", 1)
+    until(lambda: len(dig(place, "tasks.news", where=other)) == 1)
+    assert silent(dig(place, "news"))
+    place.lab.exec(here, ["nft", "delete", "table", "inet", "deaf"], privileged=True, check=True)
+    until(lambda: len(dig(place, "tasks.news")) == 1, 60.0)
+    place.client.remove_service(service.id)
+
+
+@pytest.mark.parametrize("by_node", [True, False])
+def test_a_server_on_the_nodes_loopback_is_asked_there_and_one_of_the_users_in_the_sandbox(world: World, tmp_path: Path, by_node: bool) -> None:
+    """The machine's own resolv.conf may name a server at 127.0.0.53: it is the node's, while --dns 127.0.0.53 is the container's."""
+    world.kernel.perform([AddNamespace("vm1"), AddNamespace("vm1:web.1")])
+    for number, namespace in enumerate(("vm1", "vm1:web.1"), 1):
+        words = ("--listen-address=127.0.0.53", f"--address=/example.org/203.0.113.{number}", "--conf-file=/dev/null")
+        subprocess.Popen(["ip", "netns", "exec", namespace, *DNSMASQ, *words], stderr=subprocess.DEVNULL)
+    boot = "import sys; from vxtool.lab.resolvers import Resolvers; Resolvers({'folder': sys.argv[1]}).run()"
+    subprocess.Popen([sys.executable, "-c", boot, str(tmp_path)])
+    until(lambda: (tmp_path / SOCKET).exists())
+    with namespaces.inside(namespaces.NETNS / "vm1"):
+        told = Naming("vm1", tmp_path, Engine.V19_03, selectors.DefaultSelector(), Timers(time.monotonic()))
+    told.serve("web.1", "vm1:web.1", Served(("web",), (Upstream("127.0.0.53", by_node),), False, True))
+    dig = "ip netns exec vm1:web.1 dig +short +time=1 +tries=1 @127.0.0.11 www.example.org"
+    until(lambda: world.sh(f"{dig} || true").strip() == f"203.0.113.{1 if by_node else 2}")
+    assert world.sh(f"{dig} +tcp").strip() == f"203.0.113.{1 if by_node else 2}"
 
 
 # -- the process -----------------------------------------------------------------------------------------------------------
