@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import vxtool
+from tests.netns.swarms import town
 from vxtool.lab import client
 from vxtool.lab.lab import Lab
+from vxtool.swarm.objects import NetworkSpec
 
 pytestmark = pytest.mark.vm
 
@@ -52,6 +54,24 @@ def test_pings_survive_the_rotation_of_the_keys(tmp_path: Path) -> None:
             client.call(lab.running, "rotate_keys")
         said, _ = pings.communicate()
     assert b"40 received" in (said if isinstance(said, bytes) else said.encode())
+
+
+def test_an_encrypted_network_of_a_swarm_carries_pings_and_shows_none_of_them(tmp_path: Path) -> None:
+    """Each agent protects its own node, towards whom gossip has told it of."""
+    capture = tmp_path / "node.pcap"
+    with town(nodes=2) as place:
+        place.client.create_network(NetworkSpec("sec", attachable=True, options={"encrypted": ""}))
+        place.create("secret", replicas=2, networks=("sec",))
+        view = place.settled("secret", 2, 120)
+        with _captured(place.lab, place.nodes[0], capture):
+            for target in place.addresses(view, "secret", "sec"):
+                for task in place.running(view, "secret"):
+                    place.lab.exec(view.task_name(task), ["ping", "-c", "3", "-n", target], check=True)
+        cluster = place.lab.cluster
+    rows = vxtool.decode(capture)
+    assert rows["esp_spi"].notna().sum() == 12
+    assert not rows["vni"].notna().any()
+    assert vxtool.verify({place.nodes[0]: capture}, cluster).failing == ()
 
 
 def test_the_kernel_delays_and_loses_by_itself_where_it_has_netem() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import vxtool
 from tests.netns.swarms import HEARTBEAT, Town, town
-from vxtool.errors import LabError, UsageError
+from vxtool.errors import LabError, MissingFeature, UsageError
 from vxtool.lab.lab import Lab
 from vxtool.model import Availability, NodeState, TaskState
 from vxtool.swarm.objects import (
@@ -361,6 +361,18 @@ def test_the_supervisor_can_be_killed_at_any_moment_of_a_service_create(tmp_path
                 place.settled(name, 2)
         held = [(one.network, one.address) for task in place.client.view().tasks.values() for one in task.networks]
         assert len(set(held)) == len(held)
+
+
+def test_an_encrypted_network_that_no_node_could_have_is_refused_at_once(shared: Town) -> None:
+    spec = NetworkSpec("sec", options={"encrypted": ""})
+    try:
+        shared.client.create_network(spec)
+    except MissingFeature as error:
+        assert str(error).startswith("an encrypted network cannot be had here: this kernel lacks IPsec")
+        assert "sec" not in {network.spec.name for network in shared.client.view().networks.values()}
+    else:  # a kernel with ESP: tests/netns/test_other_kernel.py goes on there
+        shared.client.remove_network(shared.client.view().network("sec").id)
+    assert "probe" not in shared.lab.exec("sathish-vm1", ["ip", "netns", "list"]).stdout.split()
 
 
 def test_jobs_run_to_their_end(shared: Town) -> None:

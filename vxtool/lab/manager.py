@@ -23,16 +23,18 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
-from vxtool.errors import LabError, UsageError, VxtoolError
-from vxtool.lab import names, namespaces
+from vxtool.errors import LabError, MissingFeature, UsageError, VxtoolError
+from vxtool.lab import encryption, names, namespaces
 from vxtool.lab.agents import Agents
 from vxtool.lab.encryption import Key, Keyring
+from vxtool.lab.kernel import Kernel
 from vxtool.lab.saying import say
 from vxtool.lab.spec import LabSpec
+from vxtool.lab.steps import AddNamespace
 from vxtool.model import Availability, Cluster, NodeState, Role, TaskState
 from vxtool.model import Node as ClusterNode
 from vxtool.model.plain import plain, revive
-from vxtool.swarm.clusters import cluster
+from vxtool.swarm.clusters import ENCRYPTED_OPTION, cluster
 from vxtool.swarm.control import INGRESS
 from vxtool.swarm.dispatcher import Report
 from vxtool.swarm.identities import Identities
@@ -56,6 +58,7 @@ LAST_MANAGER = (
 RESOLVERS_PAUSE = 1.0  # seconds until resolvers that end at once are started again
 JOIN_PATIENCE = 20.0  # seconds until `swarm join` says that it goes on in the background, as docker does
 LONGEST_WAIT = 60.0
+PROBE = "probe"  # a namespace that is there while the kernel is asked what it can do
 MOST_STRANGERS = 64  # connections of which nobody knows yet who it is
 STRANGER_PATIENCE = 10.0  # seconds until they are closed
 ACCEPT_PAUSE = 1.0  # seconds until connections are taken on again for which there were no descriptors
@@ -101,9 +104,28 @@ class Manager:
         if do in _ACTS:
             kinds, act = _ACTS[do]
             return act(self, key, **taken(do, kinds, arguments))
+        if do == "network.create":
+            self._check_encryption(arguments)
         if changes(do):
             return self._call(lambda: self._once(do, arguments, key))
         return self._call(lambda: self._swarm().requests.answer(do, arguments))
+
+    def _check_encryption(self, arguments: Mapping[str, Any]) -> None:
+        """MissingFeature for an encrypted network that no node could have: better now than in the logs of all agents."""
+        spec = arguments.get("spec")
+        options = spec.get("options") if isinstance(spec, dict) else None
+        if not isinstance(options, dict) or ENCRYPTED_OPTION not in options:
+            return
+        here, there = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+        key = Key(0, bytes(16))
+        steps = [AddNamespace(PROBE), *encryption.protect(PROBE, here, there, Keyring(key, replace(key, tag=1), replace(key, tag=2)), 4789)]
+        kernel = Kernel()
+        try:
+            kernel.perform(steps)
+        except MissingFeature as error:
+            why = str(error).rpartition(": this kernel lacks")[2].partition("; ")[0]
+            raise MissingFeature(f"an encrypted network cannot be had here: this kernel lacks{why}") from error
+        kernel.undo(steps)
 
     def _once(self, do: str, arguments: Mapping[str, Any], key: str) -> Any:
         running = self._swarm()

@@ -27,7 +27,7 @@ from vxtool.model import (
 from vxtool.swarm import objects
 from vxtool.swarm.view import View
 
-__all__ = ["MTU_OPTION", "cluster", "load_balancer_name", "network"]
+__all__ = ["ENCRYPTED_OPTION", "MTU_OPTION", "cluster", "load_balancer_name", "network"]
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 ENCRYPTED_OPTION = "encrypted"
