@@ -425,10 +425,11 @@ def test_a_flood_of_queries_keeps_no_heartbeat_and_no_other_sandbox_waiting(plac
 def test_todays_engine_is_an_option() -> None:
     with town(nodes=1, engine="today") as place:
         place.create("web", replicas=2)
-        place.create("inside", "host", 1, args=SLEEPER)
+        place.create("inside", "host", 1, args=SLEEPER, hostname="insider")
         place.settled("web", 2)
         place.settled("inside", 1)
         until(lambda: dig(place, "web", where="inside.1") == ["10.0.1.2"])
+        assert dig(place, "insider", where="inside.1") == dig(place, "tasks.inside", where="inside.1")
         # 19.03 repeats the name in every record; today's points back at the question.
         assert "MSG SIZE  rcvd: 37" in said(place, "inside.1", "dig", "+noedns", "web")
         # Nobody answers outside: 19.03 stays silent, today's says so.

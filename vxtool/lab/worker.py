@@ -222,9 +222,12 @@ class Worker:
 
     def _told(self, run: _Run) -> dict[str, Any]:
         """What the others learn of its endpoints, beside their addresses (libnetwork's EndpointRecord)."""
-        short = self._id(run)[:12]
+        aliases = [self._id(run)[:12]]
+        hostname = self._filled(run, run.task.spec.hostname)
+        if self._place.engine is Engine.TODAY and hostname:  # from engine 25 on
+            aliases.append(hostname)
         if run.service is None:
-            return {"name": run.name, "service": "", "service_id": "", "vips": [], "ports": [], "task_aliases": [short]}
+            return {"name": run.name, "service": "", "service_id": "", "vips": [], "ports": [], "task_aliases": aliases}
         service = run.service
         return {
             "name": run.name,
@@ -232,7 +235,7 @@ class Worker:
             "service_id": service["id"],
             "vips": service["vips"],
             "ports": service["ports"],
-            "task_aliases": [short],
+            "task_aliases": aliases,
         }
 
     def _wanted(self, run: _Run) -> Wanted:
