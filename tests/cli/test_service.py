@@ -120,7 +120,7 @@ def test_a_job_ends_with_its_completions(service: Service) -> None:
     assert "active tasks: 2 out of 2 tasks" in lines
     assert "job progress: 3 out of 3 complete" in lines
     assert lines[-1] == "job complete"
-    assert service("ls", "--format", "{{.Mode}} {{.Replicas}}").output == "replicated job 0/0 (3/3 completed)\n"
+    assert service("ls", "--format", "{{.Mode}} {{.Replicas}}").output == "replicated job 0/2 (3/3 completed)\n"
 
 
 def test_a_global_job_ends_on_every_node(service: Service) -> None:

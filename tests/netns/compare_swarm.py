@@ -160,7 +160,7 @@ _WORDS = (
 
 _ID = re.compile(r"\b([0-9a-f]{64}|[0-9a-z]{25}|[0-9a-z]{12}|[0-9a-f]{10})\b")
 
-_BEFORE_AN_ERROR = re.compile(r"^(Error response from daemon: |Error: |rpc error: code = \w+ desc = |PROGRAM(?: [a-z-]+){0,2}: )+")
+_BEFORE_AN_ERROR = re.compile(r"^(Error: |rpc error: code = \w+ desc = |PROGRAM(?: [a-z-]+){0,2}: )+")
 _NOT_AN_ERROR = re.compile(r"^(Usage:|Run 'PROGRAM|See 'PROGRAM|exit status \d+$|\s*$)")
 _HINT = re.compile(r" \(see PROGRAM [a-z -]*--help\)$")
 _PROGRESS = re.compile(r"^(overall progress: |\w+/\w+: |verify: Waiting |\w+: +$)")
@@ -190,7 +190,7 @@ class Reader:
     def errors(self, text: str) -> list[str]:
         """Messages without what says who speaks."""
         lines = [_HINT.sub("", line.strip()) for line in self.plain(text).splitlines() if not _NOT_AN_ERROR.match(line)]
-        return [_BEFORE_AN_ERROR.sub("", line) for line in lines]
+        return [_BEFORE_AN_ERROR.sub("", line.replace("Error response from daemon: ", "")) for line in lines]
 
     def document(self, text: str) -> dict[str, str] | None:
         """Path -> value of each field of JSON, in order, objects by the order of their keys as well; None for what is no JSON."""

@@ -168,7 +168,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         network rm nope
         network rm bridge
         network rm nope next
-        network rm over taken
+        network rm over taken wrong
         network ls --filter scope=swarm
         network create -d overlay again
         network inspect again
@@ -738,6 +738,7 @@ REASONS: tuple[Reason, ...] = (
         "a lab's manager refuses a network that cannot be; an engine's takes it, and lets it and its tasks wait for ever",
         step="network create .*(over|taken|vxlanid_list=x wrong)$|network rm over taken|network create -d nope wrong",
     ),
+    Reason("what an engine could not allocate has used up a subnet, and a lab has refused it before", step="network inspect again", place="Subnet|Gateway"),
     Reason(
         "an engine forgets --aux-address of a swarm's network; a lab keeps the address free, and says so",
         place="AuxiliaryAddresses|IPAM.Config.0. keys",
@@ -764,6 +765,11 @@ REASONS: tuple[Reason, ...] = (
         place="PreviousSpec.*(ContainerSpec keys|StopGracePeriod)$",
     ),
     Reason("the command line prints fields that are not there as Go prints a null pointer", here="^<no value>$", there="^<nil>$"),
+    Reason(
+        "an engine counts the slots of a job from 0, and shows a slot 0 as if the service was global; a lab counts from 1",
+        step="service ps job",
+        there="<node ",
+    ),
     Reason("documents of a lab are JSON, and have no type of Go", there="can't evaluate field .* in type swarm"),
     Reason(
         "a task that was never placed and is not wanted any more is marked SHUTDOWN by an engine's scheduler; in a lab it stays where it was",

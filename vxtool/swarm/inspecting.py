@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface
 from typing import Any
 
-from vxtool.model import EndpointMode, Role, ServiceMode, overlay_mac
+from vxtool.model import Role, ServiceMode, overlay_mac
 from vxtool.swarm.allocator import VNI_OPTION
 from vxtool.swarm.clusters import exists, load_balancer_name
 from vxtool.swarm.identities import container_id, endpoint_id
@@ -235,9 +235,9 @@ def service(known: Service) -> Document:
     }
     if known.previous_spec is not None:
         document["PreviousSpec"] = _service_spec(known.previous_spec)
-    allocated = known.ports or known.vips or known.spec.endpoint.mode is EndpointMode.VIP
+    allocated = known.ports or known.vips
     document["Endpoint"] = {
-        # An endpoint without a virtual address is never allocated: what was asked of it is not repeated.
+        # Without ports and virtual addresses there is nothing to allocate: what was asked of it is not repeated.
         "Spec": _endpoint_spec(known.spec.endpoint) if allocated else {},
         **_given(
             Ports=[_port(port) for port in known.ports],

@@ -94,8 +94,7 @@ def _replicas(view: View, service: Service) -> str:
         return f"{running}/{sum(task.desired is TaskState.RUNNING for task in tasks)}"
     desired = sum(task.desired is TaskState.COMPLETE and task.state is not TaskState.COMPLETE for task in tasks)
     if mode is ServiceMode.REPLICATED_JOB:
-        left = service.spec.replicas - completed
-        return f"{running}/{min(left, service.spec.max_concurrent or left)} ({completed}/{service.spec.replicas} completed)"
+        return f"{running}/{service.spec.max_concurrent or service.spec.replicas} ({completed}/{service.spec.replicas} completed)"
     return f"{running}/{desired} ({completed}/{desired + completed} completed)"
 
 
