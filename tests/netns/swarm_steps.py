@@ -738,7 +738,11 @@ REASONS: tuple[Reason, ...] = (
         "a lab's manager refuses a network that cannot be; an engine's takes it, and lets it and its tasks wait for ever",
         step="network create .*(over|taken|vxlanid_list=x wrong)$|network rm over taken|network create -d nope wrong",
     ),
-    Reason("what an engine could not allocate has used up a subnet, and a lab has refused it before", step="network inspect again", place="Subnet|Gateway"),
+    Reason(
+        "what an engine could not allocate has used up a subnet, and a lab has refused it before",
+        step="network inspect again",
+        place="Subnet|Gateway",
+    ),
     Reason(
         "an engine forgets --aux-address of a swarm's network; a lab keeps the address free, and says so",
         place="AuxiliaryAddresses|IPAM.Config.0. keys",
@@ -753,6 +757,7 @@ REASONS: tuple[Reason, ...] = (
         "firewall marks count up as a node hears of services, in each network anew with an engine, once a service in a lab",
         place="LocalLBIndex",
     ),
+    Reason("which of a service's tasks waits is by chance", step="service ps hosted", place="line|column"),
     Reason("an engine tells a port in host mode once for IPv4 and once for IPv6", there=r"^(\S+->\S+),\1$"),
     Reason(
         "an engine starts failed tasks of a job again, without a pause and in spite of --restart-condition none; a lab does as it is told",
