@@ -293,7 +293,8 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         create --name other --update-parallelism -1 httpd
         create --name other --update-order odd httpd
         create --name other --update-failure-action odd httpd
-        create --name other --rollback-failure-action rollback httpd
+        create --name taken --rollback-failure-action rollback httpd
+        service rm taken
         create --name other --update-max-failure-ratio 2 httpd
         create --name other --update-max-failure-ratio x httpd
         create --name other --endpoint-mode odd httpd
@@ -308,12 +309,14 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         create --name other --publish 8083:80 --publish 8083:81 httpd
         create --name other --env = httpd
         create --name other --stop-grace-period x httpd
-        create --name other --health-interval 0s httpd
+        create --name taken --health-interval 0s httpd
+        service rm taken
         create --name other --health-retries -1 --health-cmd true httpd
         create --name other --health-cmd true --no-healthcheck httpd
         create --name other --dns odd httpd
         create --name other --host odd httpd
-        create --name other --network web --network web httpd
+        create --name taken --network web --network web httpd
+        service rm taken
         create --name other --secret nope httpd
         create --name other --config nope httpd
         create --name other --nope httpd
