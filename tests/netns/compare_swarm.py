@@ -260,14 +260,14 @@ def _paired(here: Sequence[T], there: Sequence[T]) -> Iterator[tuple[T, T]]:
         yield from zip_longest(here[a:b], there[c:d], fillvalue=empty)
 
 
-def compare_tasks(findings: Findings, step: str, here: Sequence[Fact], there: Sequence[Fact]) -> None:
+def compare_tasks(findings: Findings, step: str, here: Sequence[Fact], there: Sequence[Fact], *, addressed: bool = True) -> None:
     """What has become of a service: the history of every slot, how many run on how many nodes, which addresses they have."""
     # Which slots are left when there are fewer, and which one fails first, is by chance: histories without their numbers.
     slots = [sorted(_by_slot(facts).values()) for facts in (here, there)]
     for mine, other in _paired(*slots):
         findings.compare(step, "history of a slot", mine, other)
     findings.compare(step, "tasks a node", _spread(here), _spread(there))
-    addresses = [_addresses(facts) for facts in (here, there)]
+    addresses = [_addresses(facts) if addressed else {} for facts in (here, there)]
     for network in sorted({*addresses[0], *addresses[1]}):
         findings.compare(step, f"addresses in {network}", addresses[0].get(network, ""), addresses[1].get(network, ""))
 
@@ -613,8 +613,8 @@ def one(findings: Findings, step: str, both: Both, folder: Path, names: tuple[di
     if verb == "sleep":
         return time.sleep(float(rest))
     if verb == "settle":
-        here, there = both(lambda side: settled(side, rest))
-        return compare_tasks(findings, step, here, there)
+        service, _, anyhow = rest.partition(" ")
+        return compare_tasks(findings, step, *both(lambda side: settled(side, service)), addressed=not anyhow)
     if verb == "addresses":
         return findings.compare(step, "endpoints of all nodes", *both(lambda side: endpoints(side, rest, folder)))
     where = re.match(r"on (\d): ", step)

@@ -1,8 +1,8 @@
 """What compare_swarm.py walks through, and which differences have a reason: tables to be added to.
 
 Knows Docker's words and what a lab leaves out on purpose; runs nothing. A step is what stands after `docker` and after `vxtool`; `on 3: ` gives it
-to the third node, `settle SERVICE` waits until nothing changes and compares what has become of it, `addresses NETWORK` asks all nodes for their
-endpoints, `create` is `service create` with options that all have. `{token}` is a worker's.
+to the third node, `settle SERVICE` waits until nothing changes and compares what has become of it, but for addresses where it says `anyhow`;
+`addresses NETWORK` asks all nodes for their endpoints, `create` is `service create` with options that all have. `{token}` is a worker's.
 """
 
 from __future__ import annotations
@@ -403,14 +403,14 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
     (
         "services: scale, update, roll back",
         """
-        network create -d overlay moved
+        network create -d overlay --subnet 10.40.0.0/24 moved
         create --name web --network moved --publish 8080:80 --replicas 2 --update-delay 0s --update-monitor 600ms --rollback-monitor 600ms \
             --restart-delay 300ms httpd
         settle web
         service scale -d web=6
         settle web
         service scale -d web=3
-        settle web
+        settle web anyhow
         service ps web
         service update -d --env-add A=1 --env-add B=2 web
         sleep 3
@@ -496,7 +496,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
     (
         "nodes that go and come",
         """
-        network create -d overlay nodes
+        network create -d overlay --subnet 10.41.0.0/24 nodes
         create --name web --network nodes --replicas 6 --restart-delay 300ms httpd
         settle web
         node update --availability drain sathish-vm3
@@ -764,7 +764,14 @@ REASONS: tuple[Reason, ...] = (
     Reason("an engine tells a port in host mode once for IPv4 and once for IPv6", there=r"^(\S+->\S+),\1$"),
     Reason(
         "an engine starts failed tasks of a job again, without a pause and in spite of --restart-condition none; a lab does as it is told",
-        step="badjob",
+        step="badjob|^service ls$",
+        place="history|line of <service badjob>",
+    ),
+    Reason(
+        "which of equal tasks go when there are fewer is by chance, and so is which slots stay",
+        step="^service ps web$",
+        here=r"^(\\_ )?web\.\d$",
+        there=r"^(\\_ )?web\.\d$",
     ),
     Reason("added variables stand in the order of a Go map, which is by chance", place="Env|column", there="B=2.*A=1|A=1|B=2"),
     Reason("networks stand in the order of their ids, which is by chance", place="column Networks"),
