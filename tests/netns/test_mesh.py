@@ -198,8 +198,10 @@ def test_on_its_address_in_ingress_a_task_has_no_open_port_but_the_target(shared
 
 def test_a_host_mode_port_is_that_of_the_nodes_own_task(shared: Town) -> None:
     with serving(shared, "own", PortConfig(80, 8008, mode=PublishMode.HOST), replicas=2, networks=("web",)) as view:
-        time.sleep(0.3)
         entries = nodes_of(view)
+        deadline = time.monotonic() + 5
+        while not all(fetch(shared, node, f"{entries[node]}:8008", patience=1) for node in shared.spread(view, "own")):
+            assert time.monotonic() < deadline
         for task in shared.running(view, "own"):
             node = view.nodes[task.node].hostname
             own = {str(one.address.ip) for one in task.networks if one.address}
@@ -262,14 +264,15 @@ with socket.create_server(("", 7), backlog=100) as listener:
 
 def test_connections_live_through_the_grace_period_of_a_task_that_is_stopped_and_new_ones_go_elsewhere(shared: Town) -> None:
     command = (PYTHON, "-c", STUBBORN)
-    with serving(shared, "tough", PortConfig(7, 8011), image="host", command=command, replicas=4, stop_grace=8.0) as view:
+    with serving(shared, "tough", PortConfig(7, 8011), image="host", command=command, replicas=4, stop_grace=16.0) as view:
         entry = f"{nodes_of(view)[NODES[0]]}:8011"
-        holding = loaded(shared, NODES[1], "held", 4, 8, entry)
+        holding = loaded(shared, NODES[1], "held", 8, 8, entry)
         assert holding.stderr is not None
         assert holding.stderr.readline() == "open\n"
         shared.client.scale_service(view.service("tough"), 1)
-        time.sleep(1)
-        assert len(set(balanced(shared, NODES[0]))) == 1
+        deadline = time.monotonic() + 5
+        while len(set(balanced(shared, NODES[0]))) > 1:
+            assert time.monotonic() < deadline
         again = told(loaded(shared, NODES[1], "held", 1, 8, entry))
         assert (again["open"], again["failed"]) == (8, [])
         answer = told(holding)
