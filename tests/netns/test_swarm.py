@@ -29,11 +29,11 @@ from vxtool.swarm.objects import (
     UpdateConfig,
 )
 
-AT_NO_ESP = (
+NO_ESP = (
     "an encrypted network cannot be had here: this kernel lacks IPsec with AES-GCM"
     " (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM: modprobe esp4)"
 )
-ONCE = RestartPolicy(delay=0.0)
+AT_ONCE = RestartPolicy(delay=0.0)
 ONCE = RestartPolicy(RestartCondition.NONE)
 
 
