@@ -3,8 +3,9 @@
     python benchmarks/dns.py                 needs root, dnsperf; and for the others dockerd with host.sh, dnsmasq. Some minutes
     python benchmarks/dns.py --only ours     without the others
 
-Each is asked in a network namespace of its own: for one A record over and over; for a mix, half of it names of 30 tasks; one query at a time, for the
-time until it is answered; and by 50 sandboxes at once. Then what 500 sandboxes cost the resolvers' process in memory and descriptors.
+All are there at the same time and are asked in turn, each in a network namespace of its own: for one A record over and over; for a mix, half of it
+names of 30 tasks; one query at a time, for the time until it is answered; and by 50 sandboxes at once. Of several rounds the best counts. Then what
+500 sandboxes cost the resolvers' process in memory and descriptors.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # and not this folder: t
 
 RECORDS = 30
 MANY = 50
-SECONDS = 4
+SECONDS = 3
 ADDRESS = "127.0.0.11"
 
 
@@ -68,27 +69,27 @@ def rate(told: str) -> float:
     return float(found[1])
 
 
-def measure(asked: Asked, folder: Path, rounds: int) -> None:
-    """Best of several rounds, as all are: a machine has slow moments."""
-    files = {}
-    for name, lines in queries(asked.names).items():
-        files[name] = folder / f"{asked.name.split()[0]}-{name}.txt"
-        files[name].write_text("".join(f"{line}\n" for line in lines))
-    place = asked.places[0]
-    for name, file in files.items():
-        asked.figures[f"{name}, q/s"] = max(rate(dnsperf(place, file, "-l", str(SECONDS))) for _ in range(rounds))
-        medians = []
-        for _ in range(rounds):
-            times = re.findall(r"^> \S+ .* ([\d.]+)$", dnsperf(place, file, "-l", "2", "-q", "1", "-v"), re.MULTILINE)
-            medians.append(statistics.median(map(float, times)) * 1e6)
-        asked.figures[f"{name}, median us"] = min(medians)
-    if len(asked.places) >= MANY:
-        with ThreadPoolExecutor(MANY) as pool:
-            for name, file in files.items():
-                best = 0.0
-                for _ in range(rounds):
-                    best = max(best, sum(pool.map(lambda one: rate(dnsperf(one, file, "-l", str(SECONDS), "-q", "4")), asked.places[:MANY])))  # noqa: B023
-                asked.figures[f"{name} from {MANY} sandboxes, q/s"] = best
+def measure(all_asked: Sequence[Asked], folder: Path, rounds: int) -> None:
+    """In turn, so that a slow moment of the machine is nobody's alone."""
+    for number in range(rounds):
+        for asked in all_asked:
+            for name, lines in queries(asked.names).items():
+                file = folder / f"{asked.name.split()[0]}-{name}.txt"
+                file.write_text("".join(f"{line}\n" for line in lines))
+                told = dnsperf(asked.places[0], file, "-l", "2", "-q", "1", "-v")
+                median = statistics.median(map(float, re.findall(r"^> \S+ .* ([\d.]+)$", told, re.MULTILINE))) * 1e6
+                _keep(asked, f"{name}, q/s", rate(dnsperf(asked.places[0], file, "-l", str(SECONDS))), max)
+                _keep(asked, f"{name}, median us", median, min)
+                if len(asked.places) >= MANY:
+                    with ThreadPoolExecutor(MANY) as pool:
+                        options = ("-l", str(SECONDS), "-q", "4")
+                        rates = pool.map(lambda place, file=file, options=options: rate(dnsperf(place, file, *options)), asked.places[:MANY])  # type: ignore[misc]
+                        _keep(asked, f"{name} from {MANY} sandboxes, q/s", sum(rates), max)
+            print(f"  round {number + 1}, {asked.name}: {asked.figures}", file=sys.stderr, flush=True)
+
+
+def _keep(asked: Asked, figure: str, value: float, best: Callable[[float, float], float]) -> None:
+    asked.figures[figure] = best(asked.figures.get(figure, value), value)
 
 
 # -- who is asked ----------------------------------------------------------------------------------------------------------
@@ -317,15 +318,11 @@ def main() -> None:
 
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Linux {platform.release()}, load average {os.getloadavg()[0]:.1f}\n", flush=True)
     servers: dict[str, Any] = {"ours": ours, "docker": lambda: docker(options.host or HOST), "dnsmasq": dnsmasq, "dnspython": dnspython}
-    done = []
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         os.chmod(folder, 0o755)
-        for name, server in servers.items():
-            if options.only is None or name in options.only:
-                with server() as asked:
-                    measure(asked, Path(folder), options.rounds)
-                    done.append(asked)
-                    print(f"  {asked.name}: {asked.figures}", file=sys.stderr, flush=True)
+        done = [stack.enter_context(server()) for name, server in servers.items() if options.only is None or name in options.only]
+        measure(done, Path(folder), options.rounds)
     remembered = memory(500) if options.only is None or "memory" in options.only else {}
     print("\n".join(table(done, remembered)) if done else remembered)
     return None

@@ -52,7 +52,7 @@ def main() -> int:
     }
     program = ["tests.fuzz", "--no-limit", "--patience", "60", "--captures", str(ROOT / "captures"), *sys.argv[1:]]
     if sys.argv[1:2] == ["dns"]:
-        program = ["tests.fuzz.dns", *sys.argv[2:]]
+        program = ["tests.fuzz.dns", "--no-limit", *sys.argv[2:]]
     command = [sys.executable, "-m", *program]
     return subprocess.run(command, cwd=COPY, env=environment, check=False).returncode
 
