@@ -447,7 +447,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         settle web
         service inspect web
         service inspect --pretty web
-        service update -d --args 'sh -c "exit 7"' --update-failure-action pause web
+        service update -d --args 'sh -c "exit 7"' --restart-condition none --update-failure-action pause web
         sleep 3
         settle web
         service inspect web
@@ -457,7 +457,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         sleep 4
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --args 'sh -c "exit 8"' --update-failure-action rollback web
+        service update -d --args 'sh -c "exit 8"' --restart-condition none --update-failure-action rollback web
         sleep 5
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
@@ -466,17 +466,17 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         sleep 5
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --args '' --update-order start-first --update-parallelism 1 web
+        service update -d --args '' --update-order start-first --update-parallelism 1 --restart-condition any web
         sleep 5
         settle web
         service update -d --env-add START=first web
         sleep 3
         settle web
-        service update -d --image nosuchimage:1 --update-failure-action pause --no-resolve-image web
+        service update -d --image nosuchimage:1 --restart-condition none --update-failure-action pause --no-resolve-image web
         sleep 3
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --image httpd --no-resolve-image --limit-memory 32m --reserve-cpu 0.1 --constraint-add node.role==worker \
+        service update -d --image httpd --no-resolve-image --restart-condition any --limit-memory 32m --reserve-cpu 0.1 --constraint-add node.role==worker \
             --replicas 4 --container-label-add x=y --hostname hh web
         sleep 5
         settle web
