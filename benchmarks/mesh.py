@@ -118,17 +118,12 @@ def until(what: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def _ratios(measured: dict[str, list[float]], unit: str, scale: float) -> Iterator[Row]:
-    first = next(iter(measured))
-    base = statistics.median(measured[first])
-    for what, values in measured.items():
+def _ratios(measured: dict[str, list[float]], shown: str) -> Iterator[Row]:
+    """The median of each, `shown` as a format says, and its share of the first."""
+    first = statistics.median(next(iter(measured.values())))
+    for number, (what, values) in enumerate(measured.items()):
         value = statistics.median(values)
-        yield (
-            what,
-            f"{value / scale:,.2f} {unit}" if scale > 1 else f"{value:,.0f} {unit}",
-            "" if what == first else f"{value / base:.0%} of the first",
-            None,
-        )
+        yield what, shown.format(value), f"{value / first:.0%} of the first" if number else "", None
 
 
 def connections() -> Iterator[Row]:
@@ -151,7 +146,7 @@ def connections() -> Iterator[Row]:
         plain.kill()
     finally:
         three.lab.close()
-    yield from _ratios(measured, "connections/s", 1)
+    yield from _ratios(measured, "{:,.0f} connections/s")
 
 
 def throughput() -> Iterator[Row]:
@@ -167,7 +162,7 @@ def throughput() -> Iterator[Row]:
                 measured.setdefault(what, []).append(iperf(server, client, address))
     finally:
         three.lab.close()
-    yield from _ratios(measured, "Gbit/s", 1.0)
+    yield from _ratios(measured, "{:.2f} Gbit/s")
 
 
 # -- ten nodes -------------------------------------------------------------------------------------------------------------------------
@@ -195,8 +190,9 @@ def change() -> Iterator[Row]:
         for replicas in (199, 200, 199, 200, 199, 200):
             time.sleep(3)
             with Watch(lab, sandboxes) as watch:
+                known = lab.swarm.view().services[service.id]
                 asked = time.monotonic()
-                lab.swarm.scale_service(lab.swarm.view().services[service.id], replicas)
+                lab.swarm.scale_service(known, replicas)
                 heard = watch.wait()
             if replicas < last:  # one more has to be started first
                 times.append(heard - asked)
