@@ -476,7 +476,8 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         sleep 3
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --image httpd --no-resolve-image --restart-condition any --limit-memory 32m --reserve-cpu 0.1 --constraint-add node.role==worker \
+        service update -d --image httpd --no-resolve-image --restart-condition any --limit-memory 32m --reserve-cpu 0.1 \
+            --constraint-add node.role==worker \
             --replicas 4 --container-label-add x=y --hostname hh web
         sleep 5
         settle web
