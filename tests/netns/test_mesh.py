@@ -21,7 +21,7 @@ from tests.netns.swarms import Town, town
 from vxtool.lab import names
 from vxtool.lab.lab import Lab
 from vxtool.model import Availability, PublishMode, TaskState
-from vxtool.swarm.objects import EndpointSpec, HealthCheck, PortConfig, Service, ServiceSpec, Settings, TaskNetwork, TaskSpec
+from vxtool.swarm.objects import EndpointSpec, HealthCheck, PortConfig, RestartPolicy, Service, ServiceSpec, Settings, TaskNetwork, TaskSpec
 from vxtool.swarm.view import View
 
 PYTHON = "/usr/bin/python3"  # one that nobody (65534) may execute
@@ -248,6 +248,21 @@ def test_no_request_fails_while_a_service_is_scaled_up_and_down_and_a_node_is_dr
         answers = [told(process) for process in running]
     assert [answer["failed"] for answer in answers] == [[], []]
     assert sum(answer["requests"] for answer in answers) > 20 * RATE
+
+
+def test_a_task_that_is_killed_costs_what_it_costs_docker_the_requests_until_its_node_has_noticed(shared: Town) -> None:
+    with serving(shared, "mortal", PortConfig(80, 8014), restart=RestartPolicy(delay=0.0)) as view:
+        running = loaded(shared, NODES[0], "http", 6, RATE, *(f"{address}:8014" for address in nodes_of(view).values()))
+        time.sleep(1)
+        killed = time.monotonic()
+        shared.lab.exec(view.task_name(shared.running(view, "mortal")[0]), ["sh", "-c", "kill -9 2"])
+        shared.until(lambda view: len(view.tasks_of[view.service("mortal").id]) == 7)
+        shared.settled("mortal", 6)
+        noticed = time.monotonic() - killed
+        answer = told(running)
+    moments = [when for when, _, _ in answer["failed"]]
+    assert len(moments) < 6 * RATE / 6, answer["failed"]  # no more than the killed one's share, and of a second or two alone
+    assert not moments or max(moments) - min(moments) < max(1.0, noticed), answer["failed"]
 
 
 STUBBORN = """
