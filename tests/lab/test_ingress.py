@@ -229,6 +229,7 @@ def test_a_host_mode_port_leads_to_the_nodes_own_task_and_one_that_nobody_has_ch
     made = place()
     ports = made.mesh.bind("web.1", IPv4Address("172.18.0.3"), [Port(80, 8080, "tcp", True), Port(81, 0, "tcp", True)])
     assert [port.published for port in ports] == [8080, 32768]
+    assert made.mesh.bind("web.1", IPv4Address("172.18.0.3"), [Port(80, 8080, "tcp", True), Port(81, 0, "tcp", True)]) == ports
     assert [port.published for port in made.mesh.bind("web.2", IPv4Address("172.18.0.4"), [Port(81, 0, "tcp", True)])] == [32769]
     made.settle()
     led = made.kernel.tables[NODE, "DOCKER-INGRESS"]["DOCKER"].split("; ")

@@ -340,7 +340,9 @@ class Mesh:
             self._changed[network] = None
 
     def bind(self, name: str, address: IPv4Address, ports: Sequence[Port]) -> tuple[Port, ...]:
-        """The host-mode ports of a sandbox with this address on docker_gwbridge; those that nobody has chosen are chosen here."""
+        """The host-mode ports of a sandbox with this address on docker_gwbridge; those that nobody has chosen are chosen here, once."""
+        if name in self._bound:
+            return tuple(port for _, port in self._bound[name])
         taken = {(port.protocol, port.published) for bound in self._bound.values() for _, port in bound}
         taken |= {(port.protocol, port.published) for port in ports}
         chosen = []
