@@ -59,9 +59,13 @@ def shared() -> Iterator[Town]:
         yield made
 
 
+def address(place: Town) -> str:
+    """Where the manager listens."""
+    return str(place.lab.spec.topology.address(place.nodes[0]))
+
+
 def talk(place: Town, script: str) -> str:
-    address = place.client.view().manager.address
-    return place.lab.exec(place.nodes[1], ["python3", "-c", script, address]).stdout
+    return str(place.lab.exec(place.nodes[1], ["python3", "-c", script, address(place)]).stdout)
 
 
 def log(lab: Lab) -> str:
@@ -113,7 +117,6 @@ def test_a_supervisor_that_had_no_descriptors_left_answers_when_it_has_some_agai
     pid = shared.supervisor()
     limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     holders: list[socket.socket] = []
-    address = shared.client.view().manager.address
     with ThreadPoolExecutor(1) as pool:
         try:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (used(pid)[0] + 6, limit[1]))
@@ -121,7 +124,7 @@ def test_a_supervisor_that_had_no_descriptors_left_answers_when_it_has_some_agai
                 holders.append(one := socket.socket(socket.AF_UNIX))
                 with client._reachable(shared.lab.running.folder) as path:
                     one.connect(path)
-            waiting = pool.submit(shared.lab.exec, shared.nodes[1], ["python3", "-c", FLOOD.format(connections=5, seconds=2), address])
+            waiting = pool.submit(shared.lab.exec, shared.nodes[1], ["python3", "-c", FLOOD.format(connections=5, seconds=2), address(shared)])
             time.sleep(0.5)
             before = used(pid)[2]
             time.sleep(1.0)
@@ -139,9 +142,8 @@ def test_a_supervisor_that_had_no_descriptors_left_answers_when_it_has_some_agai
 def test_strangers_are_few_at_a_time_and_not_for_long(shared: Town) -> None:
     pid = shared.supervisor()
     before = used(pid)[0]
-    address = shared.client.view().manager.address
     with ThreadPoolExecutor(1) as pool:
-        flood = pool.submit(shared.lab.exec, shared.nodes[1], ["python3", "-c", FLOOD.format(connections=300, seconds=12), address])
+        flood = pool.submit(shared.lab.exec, shared.nodes[1], ["python3", "-c", FLOOD.format(connections=300, seconds=12), address(shared)])
         until(lambda: used(pid)[0] > before + 40)
         time.sleep(0.5)
         assert used(pid)[0] <= before + manager.MOST_STRANGERS + 8

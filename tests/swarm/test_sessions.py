@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from vxtool.swarm.sessions import BEFORE_OPEN, Lines, line
 
 
 def test_messages_come_out_whole_however_they_are_cut() -> None:
-    messages = [{"beat": True}, {"report": [["t", 1, "é", ""]]}, {"bye": True}]
-    stream = b"".join(map(line, messages))
+    messages: list[dict[str, Any]] = [{"beat": True}, {"report": [["t", 1, "é", ""]]}, {"bye": True}]
+    stream = b"".join([line(message) for message in messages])
     for size in (1, 2, 7, len(stream)):
         lines = Lines()
         assert [told for begin in range(0, len(stream), size) for told in lines.feed(stream[begin : begin + size])] == messages
@@ -19,7 +20,7 @@ def test_messages_come_out_whole_however_they_are_cut() -> None:
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 50_000, b"[1]", b"{}", b"\xff", b"", b"{"])
 def test_what_is_no_message_is_a_value_error_however_deep_it_is(text: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         list(Lines().feed(text + b"\n"))
 
 
