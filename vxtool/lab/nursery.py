@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import sys
 import traceback
 from pathlib import Path
@@ -34,6 +35,9 @@ class _Child(Protocol):
 
 
 def main() -> None:
+    # Of each task an agent has three files open; a shell's usual 1,024 would be the end of a node with 300 tasks.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.freeze()  # what is here now is never garbage, and stays shared with all who are forked
     gc.enable()
     for line in sys.stdin.buffer:

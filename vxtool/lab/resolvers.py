@@ -78,8 +78,7 @@ class Resolvers:
 
 def _limits() -> Limits:
     """As many descriptors as this process may have; half of them for what is asked outside."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     default, free = Limits(), max(most - _RESERVED, _RESERVED)
     return Limits(all_forwards=min(default.all_forwards, free // 2), all_connections=min(default.all_connections, free // 8))
 
