@@ -22,8 +22,10 @@ from vxtool.lab import agents, client, containers, manager, namespaces
 from vxtool.lab.lab import Lab
 from vxtool.model import NodeState
 from vxtool.model.plain import plain
+from vxtool.swarm.control import INGRESS
 from vxtool.swarm.journal import Journal
 from vxtool.swarm.objects import NetworkSpec, RestartPolicy, ServiceSpec, Settings, TaskSpec
+from vxtool.swarm.swarm import Swarm
 
 FAST = Settings(heartbeat=HEARTBEAT)
 AT_ONCE = RestartPolicy(delay=0.0)
@@ -281,11 +283,13 @@ def test_a_question_that_outlives_its_lab_says_so() -> None:
 def test_what_a_killed_swarm_init_has_left_is_in_nobodys_way() -> None:
     with Lab(nodes=1, bare=True) as lab:
         folder = lab.running.folder / "swarm"
-        for notes in ({}, {"base": 1.0, "info": {}}, {"base": 1.0, "info": {}, "keys": {}, "secrets": {}}):
+        for half_done in (False, True):
             folder.mkdir(exist_ok=True)
             journal = Journal(folder / "store.sqlite")
-            journal.meta.update(notes)
-            journal.load()
+            journal.meta.update({"base": 1.0, "info": {}})
+            if half_done:
+                swarm = Swarm(store=journal.load())
+                swarm.tell(swarm.control.create_network, INGRESS)
             journal.close()
             info = lab.swarm.init("sathish-vm1", FAST)
             assert [network.spec.name for network in lab.swarm.view().networks.values()] == ["ingress"]
