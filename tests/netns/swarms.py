@@ -18,8 +18,8 @@ from vxtool.swarm.view import View
 
 __all__ = ["Town", "town"]
 
-HEARTBEAT = 0.5
-PATIENCE = 30.0
+HEARTBEAT = 1.0
+PATIENCE = 60.0
 
 
 @contextmanager

@@ -118,8 +118,7 @@ class Agent:
             ready = self._selector.select(timeout)
             self._timers.reach(time.monotonic())
             for key, events in ready:
-                if key.fileobj in self._selector.get_map():  # an earlier one may have closed it
-                    self._guarded(lambda key=key, events=events: key.data(events))  # type: ignore[misc]
+                self._guarded(lambda key=key, events=events: self._dispatch(key, events))  # type: ignore[misc]
             self._ring()
             more = False
             if self._worker is not None:
@@ -131,6 +130,10 @@ class Agent:
             self._guarded(self._flush)
             if self._leaving:
                 self._guarded(self._part)
+
+    def _dispatch(self, key: selectors.SelectorKey, events: int) -> None:
+        if self._selector.get_map().get(key.fd) is key:  # what came before it in this round may have closed it
+            key.data(events)
 
     def _guarded(self, work: Callable[[], object]) -> None:
         """One event; what goes wrong in it is written down, and the others go on."""
