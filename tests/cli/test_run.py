@@ -244,7 +244,8 @@ def test_ps_lists_what_runs_newest_first(busy: Lab, invoke: Invoke) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NODE", "NAMES"]
     probe = busy.container("probe")
-    assert lines[1].split() == [busy.client.view().container_id(probe)[:12], "httpd:2.4", '"httpd"', "About", "a", "minute", "ago", "Up", "About", "a", "minute", "vm3", "probe"]
+    id = busy.client.view().container_id(probe)[:12]
+    assert lines[1].split() == [id, "httpd:2.4", '"httpd"', "About", "a", "minute", "ago", "Up", "About", "a", "minute", "vm3", "probe"]
     assert len(lines) == 5
     assert all(" store." in line for line in lines[2:])
 
