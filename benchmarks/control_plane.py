@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from vxtool.lab.lab import Lab
@@ -47,6 +48,10 @@ from vxtool.swarm.objects import (
 from vxtool.swarm.store import Changes
 from vxtool.swarm.swarm import Swarm
 from vxtool.swarm.view import View
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.lab import Row, report
 
 GROWTH = ((10, 1_000), (100, 10_000), (1_000, 10_000), (1_000, 100_000), (10_000, 10_000), (10_000, 100_000))
 ZONES = 8
@@ -115,7 +120,6 @@ def measure(nodes: int, tasks: int, services: int, network: bool) -> dict[str, f
 # In a lab
 # --------------------------------------------------------------------------------------------------------------------
 
-Row = tuple[str, str, str, bool | None]  # what, measured, target, whether it was met
 ROUNDS = 3
 _PATIENCE = 120.0
 
@@ -230,7 +234,7 @@ def main() -> None:
     parser.add_argument("--services", type=int, help="how many services the tasks belong to; default: one for every 1,000 tasks, at most 1,000")
     parser.add_argument("--network", action="store_true", help="every service on an overlay network: addresses, VIPs and load balancers too")
     if sys.argv[1:] == ["lab"]:
-        _report_lab()
+        report({"lab": in_a_lab})
         return
     options = parser.parse_args()
     print(f"{'nodes':>7} {'tasks':>9} {'services':>8} {'seconds':>8} {'us/task':>8} {'events':>9} {'GB':>6}   one node dies")
@@ -242,15 +246,6 @@ def main() -> None:
             f"{came['memory']:>6.2f}   {came['moved'] * 1000:.1f} ms for {came['lost']:.0f} tasks",
             flush=True,
         )
-
-
-def _report_lab() -> None:
-    if os.geteuid():
-        sys.exit("a lab needs root: run this as root")
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, Linux {os.uname().release}\n")
-    print("| | measured | target | met |\n|---|---|---|---|")
-    for what, value, target, met in in_a_lab():
-        print(f"| {what} | {value} | {target} | {'' if met is None else 'yes' if met else '**no**'} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -264,17 +264,18 @@ def engine() -> Iterator[Row]:
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {"small": small, "nodes": nodes, "large": large, "throughput": throughput, "engine": engine}
 
 
-def main(chosen: list[str]) -> None:
-    if unknown := set(chosen) - PARTS.keys():
-        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+def report(parts: Mapping[str, Callable[[], Iterator[Row]]], chosen: Sequence[str] = (), note: str = "") -> None:
+    """Measures the chosen parts, or all, and prints a table as it comes."""
+    if unknown := set(chosen) - parts.keys():
+        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     if os.geteuid():
         sys.exit("a lab needs root: run this as root")
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, Linux {os.uname().release}\n")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, Linux {os.uname().release}{note}\n")
     print("| | measured | target | met |\n|---|---|---|---|")
-    for name in chosen or PARTS:
-        for what, value, target, met in PARTS[name]():
+    for name in chosen or parts:
+        for what, value, target, met in parts[name]():
             print(f"| {what} | {value} | {target} | {'' if met is None else 'yes' if met else '**no**'} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    report(PARTS, sys.argv[1:])

@@ -10,7 +10,6 @@ node's balancer has been told, by a process in each sandbox that waits for the k
 from __future__ import annotations
 
 import json
-import os
 import selectors
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.lab import SECONDS, Row, iperf  # noqa: E402
+from benchmarks.lab import SECONDS, Row, iperf, report  # noqa: E402
 
 ROUNDS = 3
 COUNT = 3000  # connections of a round
@@ -246,15 +245,7 @@ def main(chosen: list[str]) -> None:
     if chosen[:1] == ["client"]:
         print(connect(chosen[1], int(chosen[2]), COUNT, AT_ONCE))
         return
-    if unknown := set(chosen) - PARTS.keys():
-        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if os.geteuid():
-        sys.exit("a lab needs root: run this as root")
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, Linux {os.uname().release}; streams of {SECONDS} s\n")
-    print("| | measured | target | met |\n|---|---|---|---|")
-    for name in chosen or PARTS:
-        for what, value, target, met in PARTS[name]():
-            print(f"| {what} | {value} | {target} | {'' if met is None else 'yes' if met else '**no**'} |", flush=True)
+    report(PARTS, chosen, f"; streams of {SECONDS} s")
 
 
 if __name__ == "__main__":

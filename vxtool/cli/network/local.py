@@ -17,7 +17,7 @@ from vxtool.swarm.objects import Node
 __all__ = ["LOCAL", "PREDEFINED", "LocalNetwork", "document", "id_of"]
 
 PREDEFINED = frozenset({"bridge", "host", "none"})
-"""Neither removed as the user's, nor counted as the user's by the filters type and dangling (moby IsPreDefinedNetwork; ingress is the user's there)."""
+"""Neither removed as the user's, nor counted as such by the filters type and dangling (moby IsPreDefinedNetwork; ingress is the user's there)."""
 
 
 @dataclass(frozen=True, slots=True)
