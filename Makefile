@@ -59,6 +59,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/control_plane.py
+	$(BIN)/python benchmarks/control_plane.py lab
+	$(BIN)/python benchmarks/dns.py
+	$(BIN)/python benchmarks/mesh.py
 
 notebooks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook,lab]'
