@@ -274,6 +274,21 @@ def test_tasks_that_a_changed_node_may_not_run_are_rejected_and_placed_elsewhere
     assert world.placed() == {"b": 4}
 
 
+def test_a_task_that_its_service_has_outgrown_in_constraints_alone_is_held_to_the_new_ones() -> None:
+    world = World(0)
+    world.join("a", labels={"zone": "eu"})
+    world.create("each", mode=ServiceMode.GLOBAL, task=TaskSpec("httpd"))
+    world.agents.run(1.0)
+    service = world.control.service("each")
+    spec = replace(service.spec, task=replace(service.spec.task, placement=Placement(("node.labels.zone==eu",))))
+    world.swarm.tell(lambda: world.control.update_service(service.id, spec, service.version))
+    world.agents.run(5.0)
+    assert [task.state for task in world.tasks("each")] == [TaskState.RUNNING], "the node meets them: nothing is replaced"
+    world.swarm.tell(lambda: world.control.update_node("a", labels={}))
+    world.agents.run(1.0)
+    assert [(task.state, task.error) for task in world.tasks("each")] == [(TaskState.REJECTED, "assigned node no longer meets constraints")]
+
+
 def test_a_service_goes_as_far_as_addresses_go_and_further_when_some_come_back() -> None:
     world = World(1)
     world.swarm.tell(world.control.create_network, NetworkSpec("tiny", subnets=(SubnetSpec("10.9.0.0/29"),)))

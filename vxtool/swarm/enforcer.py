@@ -54,7 +54,7 @@ class Enforcer:
                 continue
             wanted = task.spec.reservations
             if (
-                not _allows(node, task)
+                not self._allows(node, task)
                 or wanted.memory_bytes > memory
                 or wanted.nano_cpus > cpus
                 or any(count > generic.get(kind, 0) for kind, count in wanted.generic.items())
@@ -67,9 +67,11 @@ class Enforcer:
                 generic[kind] -= count
         return found
 
-
-def _allows(node: Node, task: Task) -> bool:
-    try:
-        return constraint.node_matches(constraint.parse(task.spec.placement.constraints), node)
-    except UsageError:  # was refused when the service was made
-        return True
+    def _allows(self, node: Node, task: Task) -> bool:
+        # The service's constraints, not those of the task: who only changes constraints, and to such as the node meets, leaves the task as it is.
+        service = self._store.services.get(task.service)
+        placement = (task.spec if service is None else service.spec.task).placement
+        try:
+            return constraint.node_matches(constraint.parse(placement.constraints), node)
+        except UsageError:  # was refused when the service was made
+            return True
