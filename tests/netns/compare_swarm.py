@@ -160,7 +160,7 @@ _WORDS = (
 
 _ID = re.compile(r"\b([0-9a-f]{64}|[0-9a-z]{25}|[0-9a-z]{12}|[0-9a-f]{10})\b")
 
-_BEFORE_AN_ERROR = re.compile(r"^(Error: |rpc error: code = \w+ desc = |PROGRAM(?: [a-z-]+){0,2}: )+")
+_BEFORE_AN_ERROR = re.compile(r"^(Error: |Could not attach to network \S+: |rpc error: code = \w+ desc = |PROGRAM(?: [a-z-]+){0,2}: )+")
 _NOT_AN_ERROR = re.compile(r"^(Usage:|Run 'PROGRAM|See 'PROGRAM|exit status \d+$|\s*$)")
 _HINT = re.compile(r" \(see PROGRAM [a-z -]*--help\)$")
 _PROGRESS = re.compile(r"^(overall progress: |\w+/\w+: |verify: Waiting |\w+: +$)")
@@ -241,7 +241,7 @@ def compare(findings: Findings, step: str, here: tuple[Told, Reader], there: tup
         [tuple("<node>" if left_to_chance and cell in NODES else cell for cell in line) for line in lines]
         for lines in (read_mine.lines(mine.out), read_other.lines(other.out))
     ]
-    if any(re.search(r"\.<node ", cell) for line in tables[1] for cell in line):
+    if step.startswith(swarm_steps.SORTED) or any(re.search(r"\.<node ", cell) for line in tables[1] for cell in line):
         tables = [sorted(lines) for lines in tables]  # tasks of a global service stand in the order of their nodes' ids
     for line, other_line in _paired(*tables):
         if len(line) == len(other_line):
@@ -306,7 +306,7 @@ def compare_states(findings: Findings, here: Mapping[str, set[Fact]], there: Map
 def _said(facts: set[Fact]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for fact in facts:
-        found.setdefault(fact.state, set()).add(f"{fact.message} | {fact.error}" if fact.error else fact.message)
+        found.setdefault(fact.state, set()).update(f"{kind} {text}" for kind, text in (("message", fact.message), ("error", fact.error)) if text)
     return found
 
 
@@ -408,7 +408,7 @@ class Engines:
         found = {id: f"<service {name}>" for id, name in services.items()}
         found |= {one["ID"]: f"<node {one['Description']['Hostname']}>" for one in self.ask("nodes")}
         found |= {one["Id"]: f"<network {one['Name']}>" for one in self.ask("networks") if one["Scope"] == "swarm"}
-        return found | {one["ID"]: f"<task of {services.get(one.get('ServiceID', ''), '')}>" for one in self.ask("tasks")}
+        return found | {one["ID"]: f"<task of {services[one['ServiceID']]}>" for one in self.ask("tasks") if one.get("ServiceID") in services}
 
     def fill(self, text: str) -> str:
         return _filled(text, lambda *words: self.run(words, 1, Path("/")).out.strip())
@@ -483,7 +483,7 @@ class Lab:
         found = {id: f"<service {name}>" for id, name in services.items()}
         found |= {one.id: f"<node {one.hostname}>" for one in view.nodes.values()}
         found |= {one.id: f"<network {one.spec.name}>" for one in view.networks.values()}
-        return found | {one.id: f"<task of {services.get(one.service, '')}>" for one in view.tasks.values()}
+        return found | {one.id: f"<task of {services[one.service]}>" for one in view.tasks.values() if one.service in services}
 
     def fill(self, text: str) -> str:
         return _filled(text, lambda *words: self.run(words, 1, Path("/")).out.strip())

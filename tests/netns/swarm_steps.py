@@ -20,6 +20,7 @@ __all__ = [
     "PLACED_BY_CHANCE",
     "REASONS",
     "SEQUENCE",
+    "SORTED",
     "UNCOMPARED",
     "Reason",
 ]
@@ -315,7 +316,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         create --name other --health-cmd true --no-healthcheck httpd
         create --name other --dns odd httpd
         create --name other --host odd httpd
-        create --name taken --network web --network web httpd
+        create --name taken --network app --network app httpd
         service rm taken
         create --name other --secret nope httpd
         create --name other --config nope httpd
@@ -447,7 +448,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         settle web
         service inspect web
         service inspect --pretty web
-        service update -d --args 'sh -c "exit 7"' --restart-condition none --update-failure-action pause web
+        service update -d --args 'sh -c "exit 7"' --restart-condition none --update-delay 2s --update-failure-action pause web
         sleep 3
         settle web
         service inspect web
@@ -457,7 +458,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         sleep 4
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --args 'sh -c "exit 8"' --restart-condition none --update-failure-action rollback web
+        service update -d --args 'sh -c "exit 8"' --restart-condition none --update-delay 2s --update-failure-action rollback web
         sleep 5
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
@@ -466,17 +467,17 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         sleep 5
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --args '' --update-order start-first --update-parallelism 1 --restart-condition any web
+        service update -d --args '' --update-delay 0s --update-order start-first --update-parallelism 1 --restart-condition any web
         sleep 5
         settle web
         service update -d --env-add START=first web
         sleep 3
         settle web
-        service update -d --image nosuchimage:1 --restart-condition none --update-failure-action pause --no-resolve-image web
+        service update -d --image nosuchimage:1 --restart-condition none --update-delay 2s --update-failure-action pause --no-resolve-image web
         sleep 3
         settle web
         service inspect --format '{{json .UpdateStatus}}' web
-        service update -d --image httpd --no-resolve-image --restart-condition any --limit-memory 32m --reserve-cpu 0.1 \
+        service update -d --image httpd --no-resolve-image --update-delay 0s --restart-condition any --limit-memory 32m --reserve-cpu 0.1 \
             --constraint-add node.role==worker \
             --replicas 4 --container-label-add x=y --hostname hh web
         sleep 5
@@ -487,7 +488,9 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         settle web
         service inspect web
         service update -q --replicas 5 --no-resolve-image web
+        settle web anyhow
         service scale web=4
+        settle web anyhow
         service ls
         service rm web
         sleep 1
@@ -538,7 +541,7 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
     (
         "stacks and containers",
         """
-        stack deploy -c stack.yaml shop
+        stack deploy --resolve-image never -c stack.yaml shop
         settle shop_front
         settle shop_back
         stack ls
@@ -553,16 +556,16 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         network inspect shop_default
         network inspect shop_inner
         network ls --filter scope=swarm
-        stack deploy -c smaller.yaml shop
+        stack deploy --resolve-image never -c smaller.yaml shop
         settle shop_front
         service ls
-        stack deploy --prune -c smaller.yaml shop
+        stack deploy --resolve-image never --prune -c smaller.yaml shop
         sleep 2
         service ls
-        stack deploy -c wrong.yaml shop
-        stack deploy -c odd.yaml shop
-        stack deploy -c nope.yaml shop
-        stack deploy shop
+        stack deploy --resolve-image never -c wrong.yaml shop
+        stack deploy --resolve-image never -c odd.yaml shop
+        stack deploy --resolve-image never -c nope.yaml shop
+        stack deploy --resolve-image never shop
         stack ps nope
         stack services nope
         stack rm nope
@@ -581,13 +584,14 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         network disconnect nope one
         run -d --name one --network app httpd
         run -d --name two --network nope httpd
-        run -d --name two --network web httpd
+        run -d --name four --network web httpd
         run -d --name three --ip 10.0.2.77 --network app httpd
         network inspect app
         network rm app
         rm one
         rm -f one
-        rm -f three two
+        rm -f three
+        rm -f two four
         rm nope
         sleep 2
         network rm app web
@@ -615,11 +619,11 @@ SEQUENCE: tuple[tuple[str, str], ...] = (
         swarm leave --force
         swarm init --advertise-addr 192.168.68.109 --data-path-port 70000
         swarm init --advertise-addr 192.168.68.109 --default-addr-pool nope
-        swarm init --advertise-addr 192.168.68.109 --default-addr-pool 10.77.0.0/16 --default-addr-pool 10.77.0.0/17
         swarm init --advertise-addr 192.168.68.109 --default-addr-pool-mask-length 40
         swarm init --advertise-addr 10.200.0.1
         swarm init --advertise-addr nope
         swarm init --availability odd
+        swarm init --advertise-addr 192.168.68.109 --default-addr-pool 10.77.0.0/16 --default-addr-pool 10.77.0.0/17
         """,
     ),
 )
@@ -632,7 +636,7 @@ services:
   front:
     image: httpd
     ports: ["8100:80"]
-    networks: [default, inner]
+    networks: [default]
     environment: {COLOUR: red, SIZE: "2"}
     stop_signal: SIGKILL
     deploy:
@@ -653,7 +657,15 @@ services:
     stop_signal: SIGKILL
     deploy: {mode: global, endpoint_mode: dnsrr}
 networks:
-  inner: {driver: overlay, internal: true, labels: {kind: inner}}
+  default:
+    driver_opts: {com.docker.network.driver.overlay.vxlanid_list: "6001"}
+    ipam: {config: [{subnet: 10.51.0.0/24}]}
+  inner:
+    driver: overlay
+    internal: true
+    labels: {kind: inner}
+    driver_opts: {com.docker.network.driver.overlay.vxlanid_list: "6000"}
+    ipam: {config: [{subnet: 10.50.0.0/24}]}
 """,
     "smaller.yaml": """\
 version: "3.8"
@@ -663,6 +675,10 @@ services:
     networks: [default]
     stop_signal: SIGKILL
     deploy: {replicas: 1}
+networks:
+  default:
+    driver_opts: {com.docker.network.driver.overlay.vxlanid_list: "6001"}
+    ipam: {config: [{subnet: 10.51.0.0/24}]}
 """,
     "wrong.yaml": "version: '3.8'\nservices:\n  front:\n    image: httpd\n    nope: 1\n",
     "odd.yaml": "version: '3.8'\nservices:\n  front: {image: httpd, deploy: {replicas: many}}\n",
@@ -671,6 +687,9 @@ services:
 
 MOVING = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting")
 """States that are not for long, unless there is an error."""
+
+SORTED = ("stack deploy",)
+"""What tells of things in the order of a Go map."""
 
 PLACED_BY_CHANCE = ("service ps", "stack ps")
 """Tables whose nodes are not compared line by line: `settle` counts the tasks of each node."""
@@ -728,7 +747,7 @@ REASONS: tuple[Reason, ...] = (
     Reason("docker/cli 29 reads addresses before it looks for their subnets, the one compared with does not", here="failed to parse IP"),
     Reason("a token that admits nobody gets one answer in a lab; an engine tells one apart that cannot be a token", there="^invalid join token"),
     Reason("health checks of services are judged in the words of those of containers", there="in HealthConfig "),
-    Reason("words of newer engines", step="network create .* 10.300"),
+    Reason("words of newer engines", step="network create .* 10.300|--data-path-port"),
     # What a lab has not
     Reason("a lab's nodes run vxtool", here=r"^\d+\.\d+\.\d+$", there=r"^\d+\.\d+\.\d+\+"),
     Reason("a lab has the drivers that its networks and logs need", place=r"Plugins|in the line of (Log|Network|Volume):"),
@@ -775,6 +794,7 @@ REASONS: tuple[Reason, ...] = (
         there=r"^(\\_ )?web\.\d$",
     ),
     Reason("added variables stand in the order of a Go map, which is by chance", place="Env|column", there="B=2.*A=1|A=1|B=2"),
+    Reason("ports of a range stand in the order of a Go map, which is by chance", step="service inspect ports", place=r"Ports\[[123]\]"),
     Reason("networks stand in the order of their ids, which is by chance", place="column Networks"),
     Reason(
         "an engine fills in defaults when it shows the present specification, and not in the one before; a lab in both",
@@ -785,6 +805,27 @@ REASONS: tuple[Reason, ...] = (
         "an engine counts the slots of a job from 0, and shows a slot 0 as if the service was global; a lab counts from 1",
         step="service ps job",
         there="<node ",
+    ),
+    Reason("a lab says where in a file, or with which command, something is wrong", place="message", here=r"(?i)^(.*\.yaml, line \d+: )THERE$"),
+    Reason("a lab says what it has that makes a swarm", here="or .PROGRAM lab up --swarm. for a lab that has one"),
+    Reason("before there is a swarm, a lab has no networks; an engine has its own", step="^network ls$", place="exit code|message|line"),
+    Reason("a lab makes no container that cannot run; an engine makes it, and cannot start it", step="run -d --name (two|four)|rm -f two four"),
+    Reason("a node that has nothing of a network does not know it", step="network disconnect", there="^network app not found$"),
+    Reason("a container in a network twice is refused in the words for endpoints", there="is already attached to network"),
+    Reason(
+        "stack deploy fills in other empty fields than service create; a lab shows one form",
+        step="service inspect shop_",
+        place=r"ContainerSpec keys|Privileges|\.Init$|Resources keys$",
+    ),
+    Reason("newer command lines announce what stack deploy will do one day", there="--detach=false"),
+    Reason("a lab refuses address pools that overlap; an engine takes them", step="default-addr-pool 10.77.0.0/17"),
+    Reason("an engine's libnetwork fails at times when tasks follow one another quickly", there="error while removing network"),
+    Reason(
+        "which of equal nodes gets a task is by chance, and so is what follows from it",
+        step="^settle web$",
+        place="tasks a node",
+        here=r"^[1-3]( [1-3])+$",
+        there=r"^[1-3]( [1-3])+$",
     ),
     Reason("documents of a lab are JSON, and have no type of Go", there="can't evaluate field .* in type swarm"),
     Reason(

@@ -100,7 +100,9 @@ def test_what_tasks_say_in_a_state_is_compared_where_both_were_seen_in_it() -> N
     findings = Findings(())
     unseen = replace(RUNNING, state="preparing", message="preparing")
     compare_states(findings, {"web": {RUNNING, unseen}}, {"web": {replace(RUNNING, message="running")}})
-    assert [(difference.place, difference.here, difference.there) for difference in findings.unexplained] == [("when running", "started", "running")]
+    assert [(difference.place, difference.here, difference.there) for difference in findings.unexplained] == [
+        ("when running", "message started", "message running")
+    ]
 
 
 def test_a_reason_explains_its_own_differences_and_no_others() -> None:

@@ -50,13 +50,13 @@ _WIDTH = len("preparing")
 _LONGEST_ERROR = 75
 
 
-def wait_for(client: SwarmClient, id: str, quiet: bool = False, out: Lines | None = None) -> int:
+def wait_for(client: SwarmClient, id: str, quiet: bool = False, out: Lines | None = None, name: str = "") -> int:
     """Returns when the service has converged and stayed so for a while, or never will: 0, or 1 for an update that was paused.
 
     Ctrl-C ends the waiting, and nothing else.
     """
     lines: Lines = out or (_Silence() if quiet else _Terminal() if sys.stdout.isatty() else _Plain())
-    watch = Watch(id, lines)
+    watch = Watch(id, lines, name)
     view = client.view()
     try:
         while not watch.look(view):
@@ -149,10 +149,11 @@ def _shown(text: str) -> str:
 
 
 class Watch:
-    """One service, looked at again and again. `failure`: why the update went no further."""
+    """One service, looked at again and again. `failure`: why the update went no further. `name`: what it is called at the end, if not by its id."""
 
-    def __init__(self, id: str, lines: Lines) -> None:
+    def __init__(self, id: str, lines: Lines, name: str = "") -> None:
         self._id = id
+        self._name = name or id
         self._lines = lines
         self.converged = False
         self.failure = ""
@@ -175,7 +176,7 @@ class Watch:
             return True
         monitor = service.spec.update.monitor or 5.0
         if self.converged and self._since is not None and view.now - self._since >= monitor:
-            self._lines.put("verify", f"Service {service.id} converged")
+            self._lines.put("verify", f"Service {self._name} converged")
             if self._message:
                 self._lines.put("rollback", self._message)
             return True

@@ -51,6 +51,6 @@ def command(wanted: tuple[str, ...], detach: bool, lab: str | None) -> int:
 
     code = each(wanted, scale)
     if not detach:
-        for id in scaled:
-            code = max(code, wait_for(client, id))
+        for id, name in scaled.items():
+            code = max(code, wait_for(client, id, name=name))
     return code
