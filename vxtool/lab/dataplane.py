@@ -37,6 +37,7 @@ from vxtool.swarm.objects import Network, TaskNetwork
 __all__ = ["DataPlane", "Made"]
 
 PEERS, ENDPOINTS = "peer", "endpoint"
+LONGEST_REST = 0.5  # seconds between two changes of the backends, however much time one has taken
 AGAIN = 1.0  # seconds until backends that the kernel has refused are tried again
 
 
@@ -375,7 +376,7 @@ class DataPlane:
             self._say(f"the balancers cannot be told: {error}")
             self._rest = now + AGAIN
             return
-        self._rest = time.monotonic() + 9 * (time.process_time() - begin)
+        self._rest = time.monotonic() + min(9 * (time.process_time() - begin), LONGEST_REST)
 
     # -- networks --------------------------------------------------------------------------------------------------------
 
