@@ -688,7 +688,7 @@ networks:
 MOVING = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting")
 """States that are not for long, unless there is an error."""
 
-SORTED = ("stack deploy",)
+SORTED = ("stack deploy", "stack rm")
 """What tells of things in the order of a Go map."""
 
 PLACED_BY_CHANCE = ("service ps", "stack ps")
@@ -795,6 +795,27 @@ REASONS: tuple[Reason, ...] = (
     ),
     Reason("added variables stand in the order of a Go map, which is by chance", place="Env|column", there="B=2.*A=1|A=1|B=2"),
     Reason("ports of a range stand in the order of a Go map, which is by chance", step="service inspect ports", place=r"Ports\[[123]\]"),
+    Reason("several subnets stand in the order of a Go map, which is by chance", step="network inspect .*two$", place=r"Config\[[01]\]|column"),
+    Reason(
+        "a node whose last task of a network is just ending still has its balancer there, and takes no new address for it: an engine's end later",
+        step="^settle web$",
+        place="addresses in web$",
+    ),
+    Reason(
+        "what went before took other addresses: how many tasks and balancers those were is by chance",
+        step="^settle web$",
+        place="addresses in (app|moved|nodes)$",
+    ),
+    Reason(
+        "what went before took other addresses: how many tasks and balancers those were is by chance",
+        step="^service inspect web$",
+        place="VirtualIPs",
+        here="^10.0.2.",
+        there="^10.0.2.",
+    ),
+    Reason("which slot a failing update begins with is by chance", step="^settle web$", place="history", there=r"exit \(8\)"),
+    Reason("which of equal tasks go when there are fewer is by chance, and so is which slots stay", step="^settle web anyhow$", place="history"),
+    Reason("stacks' networks are removed in the order of a Go map, which is by chance", step="^stack rm shop$", place="line"),
     Reason("networks stand in the order of their ids, which is by chance", place="column Networks"),
     Reason(
         "an engine fills in defaults when it shows the present specification, and not in the one before; a lab in both",
@@ -806,6 +827,7 @@ REASONS: tuple[Reason, ...] = (
         step="service ps job",
         there="<node ",
     ),
+    Reason("newer command lines begin messages with a small letter", place="message", here="(?i)^THERE$"),
     Reason("a lab says where in a file, or with which command, something is wrong", place="message", here=r"(?i)^(.*\.yaml, line \d+: )THERE$"),
     Reason("a lab says what it has that makes a swarm", here="or .PROGRAM lab up --swarm. for a lab that has one"),
     Reason("before there is a swarm, a lab has no networks; an engine has its own", step="^network ls$", place="exit code|message|line"),
@@ -818,6 +840,7 @@ REASONS: tuple[Reason, ...] = (
         place=r"ContainerSpec keys|Privileges|\.Init$|Resources keys$",
     ),
     Reason("newer command lines announce what stack deploy will do one day", there="--detach=false"),
+    Reason("an engine advertises an address that it has not; a lab's nodes use their own", step="--advertise-addr (10.200.0.1|nope)$"),
     Reason("a lab refuses address pools that overlap; an engine takes them", step="default-addr-pool 10.77.0.0/17"),
     Reason("an engine's libnetwork fails at times when tasks follow one another quickly", there="error while removing network"),
     Reason(
