@@ -686,8 +686,8 @@ def page(findings: Findings, versions: Sequence[str], times: Sequence[Sequence[f
     yield "they succeed, every message, every cell of every table, every field and the order of the keys of every document, and what became of the"
     yield "services: the history of each slot, how many tasks a node has, which addresses there are. tests/netns/swarm_steps.py has the commands."
     yield ""
-    yield "A reason is a sentence of that file with patterns that it fits, written by hand when the difference was first seen: it is a judgement, and where"
-    yield "it says `by chance` nothing of that field is compared. What is by chance is another thing in every run."
+    yield "A reason is a sentence of that file with patterns that it fits, written by hand when the difference was first seen: it is a judgement, and"
+    yield "where it says `by chance` nothing of that field is compared. What is by chance is another thing in every run."
     yield ""
     yield from (f"- {version}" for version in versions)
     yield ""
