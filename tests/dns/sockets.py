@@ -23,16 +23,27 @@ def framed(message: bytes) -> bytes:
     return len(message).to_bytes(2, "big") + message
 
 
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP at one port that is free for both."""
+    while True:
+        udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+        udp.bind((LOOPBACK, 0))
+        try:
+            tcp.bind((LOOPBACK, udp.getsockname()[1]))
+        except OSError:  # somebody has this one over TCP
+            udp.close()
+            tcp.close()
+            continue
+        return udp, tcp
+
+
 class Outside:
     """A server of the sandbox, over UDP and TCP; `reply` says what it answers, and None keeps it silent."""
 
     def __init__(self, reply: Callable[[bytes], bytes | None]) -> None:
         self.reply = reply
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind((LOOPBACK, 0))
+        self.udp, self.tcp = _pair()
         self.port = self.udp.getsockname()[1]
-        self.tcp = socket.socket()
-        self.tcp.bind((LOOPBACK, self.port))
         self.tcp.listen(64)
         for one in (self.udp, self.tcp):
             one.setblocking(False)

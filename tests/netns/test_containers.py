@@ -691,14 +691,12 @@ def test_echo_answers_from_the_address_it_was_asked_at(world, tmp_path):
 # -- cost ------------------------------------------------------------------------------------------------------------------
 
 
-def test_containers_are_light_and_quick(world, tmp_path):
-    """Measured 7 ms and 2.5 MB each; the bounds allow for a machine that is busy with other things."""
+def test_containers_are_light(world, tmp_path):
+    """Measured 2.5 MB each."""
     names = [f"vm1:web.{number}" for number in range(40)]
     for name in names:
         namespaces.create(name)
-    begun = time.monotonic()
     started = [containers.start(wanted(tmp_path, namespace=name, name=name[4:], image="httpd", log=tmp_path / name)) for name in names]
-    assert time.monotonic() - begun < 40 * 0.05
     private = 0
     for pid in processes():
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -74,6 +74,10 @@ def test_the_articles_service_has_the_articles_addresses_and_everybody_reaches_e
         task = place.running(view, "web")[0]
         devices = place.lab.exec(view.task_name(task), ["ip", "-br", "-4", "address"]).stdout.split()
         assert [word.partition("@")[0] for word in devices if word.startswith("eth")] == ["eth0", "eth1", "eth2"]  # ingress, web, docker_gwbridge
+        hosts = place.lab.exec(view.task_name(task), ["cat", "/etc/hosts"]).stdout.split()
+        name = place.lab.exec(view.task_name(task), ["hostname"]).stdout.strip()
+        own = [str(one.address.ip) for one in task.networks if one.network == network.id and one.address]
+        assert hosts == ["127.0.0.1", "localhost", *own, name]  # ingress's address is nobody's name
         page = place.lab.exec(view.task_name(task), ["curl", "-s", f"http://{place.addresses(view, 'web')[-1]}/"]).stdout
         assert "It works!" in page
 

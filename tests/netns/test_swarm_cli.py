@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from vxtool.cli import vxtool
 from vxtool.lab.lab import Lab
+from vxtool.model import TaskState
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +87,7 @@ def test_inspect_of_a_network_lists_what_each_node_has(lab: Lab) -> None:
 def test_a_container_that_is_connected_has_a_device_and_its_address_until_it_is_disconnected(lab: Lab) -> None:
     _done(lab, "network", "create", "--attachable", "--subnet", "10.8.0.0/24", "back")
     assert _run(lab, "run", "-d", "--network", "web", "--name", "client1", "httpd")[0] == 0
+    _until(lambda: any(task.spec.container == "client1" and task.state is TaskState.RUNNING for task in lab.swarm.view().tasks.values()))
     _done(lab, "network", "connect", "--ip", "10.8.0.77", "back", "client1")
     _until(lambda: "10.8.0.77/24" in lab.exec("client1", ["ip", "-4", "address"]).stdout)
     _done(lab, "network", "disconnect", "back", "client1")

@@ -86,6 +86,10 @@ def parse_yaml(text: str, source: str) -> At:
                 keys.pop()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if mark and "nesting depth" in (
+            error.problem or ""
+        ):  # newer libyaml has a limit of its own, and looks ahead before it tells of the first level
+            raise refuse(mark.line + 1, f"nested deeper than {DEPTH_LIMIT} levels") from error
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ExpectationError(f"{source}{at}: this is not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:

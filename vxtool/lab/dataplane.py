@@ -252,6 +252,9 @@ class DataPlane:
             for one in own:
                 self._leave(one.network)
 
+    def is_ingress(self, id: str) -> bool:
+        return id in self._networks and self._networks[id].spec.ingress
+
     def networks(self, name: str) -> list[str]:
         """The ids of the networks that a sandbox has."""
         return [one.network for one in self._told.get(name, ())]

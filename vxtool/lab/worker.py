@@ -284,7 +284,8 @@ class Worker:
     def _hosts(self, run: _Run, hostname: str) -> str:
         lines = ["127.0.0.1\tlocalhost"]
         lines += [f"{address}\t{name}" for name, _, address in (text.partition(":") for text in run.task.spec.hosts)]
-        lines += [f"{one.address.ip}\t{hostname}" for one in run.task.networks if one.address is not None]
+        # The ingress network's address is nobody's name (seen in a real engine's containers).
+        lines += [f"{one.address.ip}\t{hostname}" for one in run.task.networks if one.address is not None and not self._plane.is_ingress(one.network)]
         return "".join(f"{line}\n" for line in lines)
 
     def _resolv(self, run: _Run) -> ResolvConf:
