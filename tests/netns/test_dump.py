@@ -48,8 +48,9 @@ def timeless(text: str) -> list[str]:
 
 def test_the_text_is_what_the_commands_print(world, steps):
     world.kernel.perform(steps)
-    for bridge in ("vm1:1-web0123456", "vm2:1-web0123456"):  # the kernel tells a moment later that a bridge is up
-        world.sh(f"for _ in $(seq 100); do ip -n {bridge} link show br0 | grep -q 'state UP' && exit 0; sleep 0.05; done; exit 1")
+    # The kernel tells a moment later that a bridge is up.
+    for space, bridge in (("vm1:1-web0123456", "br0"), ("vm2:1-web0123456", "br0"), ("switches", "s1")):
+        world.sh(f"for _ in $(seq 100); do ip -n {space} link show {bridge} | grep -q 'state UP' && exit 0; sleep 0.05; done; exit 1")
     states = dump.read(dump.in_folder(NETNS))
     assert [state.namespace.full_name for state in states] == [
         "switches",
