@@ -15,10 +15,10 @@ from tests.lab.overlays import KEYS, endpoint, network, topology
 from tests.vectors import cases
 from vxtool.errors import UsageError
 from vxtool.lab import encryption, names
-from vxtool.lab.overlay import MTU_OPTION, Plan
+from vxtool.lab.overlay import Plan
 from vxtool.lab.spec import Options
 from vxtool.lab.steps import AddVeth, AddVxlan, MoveLink, Step
-from vxtool.model import EndpointKind, Network, overlay_mac
+from vxtool.model import MTU_OPTION, EndpointKind, Network, overlay_mac
 
 
 def _attached(wanted: Network, options: Options | None = None) -> list[Step]:

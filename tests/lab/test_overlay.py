@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from tests.lab.overlays import KEYS, KernelModel, endpoint, network, topology
 from vxtool.errors import UsageError
 from vxtool.lab import names
-from vxtool.lab.overlay import MTU_OPTION, Plan
+from vxtool.lab.overlay import Plan
 from vxtool.lab.spec import Options
 from vxtool.lab.steps import (
     AddBridge,
@@ -34,7 +34,7 @@ from vxtool.lab.steps import (
     commands,
     inverses,
 )
-from vxtool.model import Address, Cluster, Endpoint, EndpointKind, Forwarding, Mac, Network, Node, Subnet, overlay_mac
+from vxtool.model import MTU_OPTION, Address, Cluster, Endpoint, EndpointKind, Forwarding, Mac, Network, Node, Subnet, overlay_mac
 
 WEB = replace(network("web", 4097), id="jnz278zgn13ktpvbv5w8v0cxa")
 GATEWAY = re.compile(r"gwbridge|172\.18\.|ip_forward| veth[0-9a-f]{7} | eth1 ")

@@ -139,8 +139,9 @@ def _sentence(text: str) -> str:
 
 def _fail(text: str, hint: str = "") -> int:
     """Tells it on stderr. The text may quote a file name or an argument: nothing in it reaches the terminal as a control character."""
-    line = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
-    click.echo(f"{line}{hint}", err=True)
+    from vxtool.cli.printable import told
+
+    click.echo(f"{told(text)}{hint}", err=True)
     return NOTHING_DONE
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vxtool.cli.printable import printable
 from vxtool.cli.swarming import lab_option
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _written(format: str | None) -> Callable[[Event], str]:
 
     def written(event: Event) -> str:
         text = template.render(_fields(event), "can't evaluate field {} in type *events.Message", lambda parent, field: parent == "Attributes")
-        return _printable(text, "\t\n")
+        return printable(text, "\t\n")
 
     written(Event(0, "", "", ""))  # a field that no event has is refused before the first one happens
     return written
@@ -119,11 +120,7 @@ def _written(format: str | None) -> Callable[[Event], str]:
 def _line(event: Event) -> str:
     attributes = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
     text = f"{_time(event)} {event.type} {event.action} {event.id}{f' ({attributes})' if attributes else ''}"
-    return _printable(text)
-
-
-def _printable(text: str, kept: str = "") -> str:
-    return "".join(character if character.isprintable() or character in kept else "?" for character in text)
+    return printable(text)
 
 
 def _time(event: Event) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vxtool.cli.printable import printable
+
 if TYPE_CHECKING:
     from vxtool.decode.batch import Batch
     from vxtool.model import Cluster, Timeline
@@ -109,7 +111,7 @@ def _comments(cluster: Cluster, captures: tuple[str, ...]) -> dict[str, str]:
         ]
     )
     return {
-        "": "".join(char if char.isprintable() or char == "\n" else "?" for char in head),
+        "": printable(head, "\n"),
         "nodes": "Only addresses were seen: give each node its host name, and change `node:` below accordingly.",
         "networks": "Names are made up; a network that stayed silent is missing. When every endpoint of a network\n"
         "is listed below, say `complete: true`, so that absence counts as evidence.",
@@ -231,7 +233,7 @@ def _mark(value: object, derived: bool) -> str:
 def _shown(value: object) -> str:
     """Text for a terminal: names come from files, and an escape sequence in one must not reach it."""
     text = "-" if value is None or value == "" else str(value)
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return printable(text)
 
 
 command = expect

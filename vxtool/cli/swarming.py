@@ -13,6 +13,7 @@ import click
 from vxtool.errors import UsageError
 
 from .lab.choosing import lab_option
+from .printable import told
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -63,12 +64,8 @@ def each(names: tuple[str, ...], act: Callable[[str], object]) -> int:
             act(name)
         except UsageError as error:
             failed = True
-            click.echo(_printable(str(error)), err=True)
+            click.echo(told(str(error)), err=True)
     return 1 if failed else 0
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 Completion: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem]]"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from vxtool.errors import ExpectationError
 from vxtool.model import (
+    MTU_OPTION,
     Address,
     Availability,
     EndpointMode,
@@ -33,7 +34,6 @@ from .sources import Document, Table
 __all__ = ["Facts", "is_docker", "read_docker"]
 
 VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
-MTU_OPTION = "com.docker.network.driver.mtu"
 _NODE_ID = "com.docker.swarm.node.id"
 _TASK_ID = "com.docker.swarm.task.id"
 _SERVICE_NAME = "com.docker.swarm.service.name"

@@ -22,6 +22,7 @@ from vxtool.lab.steps import AddNamespace, AddVeth, Step, inverses
 from vxtool.lab.topology import Topology
 from vxtool.model import (
     DATA_PATH_PORT,
+    MTU_OPTION,
     Cluster,
     Endpoint,
     EndpointKind,
@@ -40,9 +41,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["MTU_OPTION", "Plan", "Snapshot"]
+__all__ = ["Plan", "Snapshot"]
 
-MTU_OPTION = "com.docker.network.driver.mtu"
 
 _VNIS = range(1, 1 << 24)
 

@@ -31,7 +31,6 @@ __all__ = ["Worker"]
 AGAIN = 1.0  # seconds until what the kernel has refused is tried again
 MOMENT = 0.5  # seconds between the news that a task stops and its stop signal: gossip tells at once
 UNHEALTHY = "dockerexec: unhealthy container"
-_KILLED = 128
 
 _TEMPLATE = re.compile(r"\{\{\s*\.(Service\.(?:ID|Name)|Node\.(?:ID|Hostname)|Task\.(?:ID|Name|Slot))\s*\}\}")
 """Placeholders that Docker fills in `--hostname`, `--env` and mounts (swarmkit template/)."""

@@ -27,11 +27,12 @@ from .cluster import (
 from .engine import Engine
 from .locate import locate
 from .names import Name, NameKind, Names
-from .rules import Owner, overlay_mac, overlay_mtu, owner_of
+from .rules import MTU_OPTION, Owner, overlay_mac, overlay_mtu, owner_of
 from .timeline import SETTLING_NS, Moment, Timeline
 
 __all__ = [
     "DATA_PATH_PORT",
+    "MTU_OPTION",
     "SETTLING_NS",
     "Address",
     "Availability",

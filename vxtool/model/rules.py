@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from .addresses import Address, Mac, mac_from_ipv4
 from .cluster import EndpointKind
 
-__all__ = ["ENCRYPTION_OVERHEAD", "VXLAN_OVERHEAD", "Owner", "overlay_mac", "overlay_mtu", "owner_of"]
+__all__ = ["ENCRYPTION_OVERHEAD", "MTU_OPTION", "VXLAN_OVERHEAD", "Owner", "overlay_mac", "overlay_mtu", "owner_of"]
 
 VXLAN_OVERHEAD = 50
 """Outer IPv4 20 + UDP 8 + VXLAN 8 + inner Ethernet 14. The driver subtracts it whatever the underlay is (libnetwork drivers/overlay)."""
+
+MTU_OPTION = "com.docker.network.driver.mtu"
+"""The driver's option that says what the underlay carries (libnetwork netlabel.DriverMTU)."""
 
 ENCRYPTION_OVERHEAD = 26
 """What the overlay driver leaves for ESP (encryption.go maxMTU), before rounding down to a multiple of four."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vxtool.model import (
+    MTU_OPTION,
     Address,
     Cluster,
     Endpoint,
@@ -27,9 +28,8 @@ from vxtool.model import (
 from vxtool.swarm import objects
 from vxtool.swarm.view import View
 
-__all__ = ["ENCRYPTED_OPTION", "MTU_OPTION", "cluster", "load_balancer_name", "network"]
+__all__ = ["ENCRYPTED_OPTION", "cluster", "load_balancer_name", "network"]
 
-MTU_OPTION = "com.docker.network.driver.mtu"
 ENCRYPTED_OPTION = "encrypted"
 
 

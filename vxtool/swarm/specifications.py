@@ -11,15 +11,14 @@ from ipaddress import IPv4Address, IPv4Network
 from signal import Signals
 
 from vxtool.errors import UsageError
-from vxtool.model import EndpointMode, PublishMode, overlay_mtu
+from vxtool.model import MTU_OPTION, EndpointMode, PublishMode, overlay_mtu
 from vxtool.swarm import constraint
 from vxtool.swarm.allocator import VNI_OPTION
 from vxtool.swarm.ipam import LAST_VNI
 from vxtool.swarm.objects import EndpointSpec, HealthCheck, NetworkSpec, Resources, SubnetSpec, TaskSpec, UpdateConfig
 
-__all__ = ["MTU_OPTION", "check_endpoint", "check_name", "check_network", "check_task", "check_update"]
+__all__ = ["check_endpoint", "check_name", "check_network", "check_task", "check_update"]
 
-MTU_OPTION = "com.docker.network.driver.mtu"
 
 PREDEFINED = frozenset({"bridge", "docker_gwbridge", "host", "none"})
 """Networks that every node has of its own."""

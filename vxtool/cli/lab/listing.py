@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vxtool.cli.printable import printable
+
 __all__ = ["columns", "shown"]
 
 
 def shown(value: object) -> str:
     """One cell: `-` for what is not there, `?` for each character that a terminal might obey."""
     text = "-" if value is None or value == "" else str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)
 
 
 def columns(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vxtool.cli.printable import printable
 from vxtool.cli.swarming import NODE, lab_option
 
 if TYPE_CHECKING:
@@ -41,14 +42,10 @@ def command(nodes: tuple[str, ...], format: str | None, pretty: bool, lab: str |
     found: list[Any] = []
     code = swarming.each(nodes, lambda name: found.append(view.node(name)))
     if pretty:
-        click.echo("\n".join(_printable(line) for node in found for line in _pretty(view, node)))
+        click.echo("\n".join(printable(line, "\t") for node in found for line in _pretty(view, node)))
     else:
         click.echo(inspected([inspecting.node(node) for node in found], format, inspecting.OPTIONAL), nl=False)
     return code
-
-
-def _printable(line: str) -> str:
-    return "".join(character if character.isprintable() or character == "\t" else "?" for character in line)
 
 
 def _pretty(view: View, node: Node) -> Iterator[str]:

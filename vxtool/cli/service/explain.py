@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vxtool.cli.printable import printable
 from vxtool.cli.swarming import SERVICE, lab_option
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(service: str, format: str | None, lab: str | None) -> None:
     click.echo(listing(map(_row, told.verdicts), _HEADERS, table, format=format, kind="service.explainContext"), nl=False)
     if not format:
         for line in _sentences(view, told):
-            click.echo("".join(character if character.isprintable() else "?" for character in line))
+            click.echo(printable(line))
 
 
 def _row(verdict: Verdict) -> dict[str, str]:

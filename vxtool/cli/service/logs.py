@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vxtool.cli.printable import printable
 from vxtool.cli.swarming import SERVICE, lab_option
 
 if TYPE_CHECKING:
@@ -172,5 +173,5 @@ def _print(lines: list[_Line], timestamps: bool) -> None:
     for line in sorted(lines, key=lambda line: line.stamp):
         head = f"{line.log.head:<{width}}    | " if line.log.head else ""
         head = f"\x1b[3{line.log.color}m{head}\x1b[0m" if colored and head else head
-        text = "".join(character if character.isprintable() or character == "\t" else "?" for character in line.text.rstrip("\r"))
+        text = printable(line.text.rstrip("\r"), "\t")
         click.echo(f"{line.stamp} {head}{text}" if timestamps and line.stamp else f"{head}{text}")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vxtool.cli.printable import printable
 from vxtool.cli.swarming import Parsed
 
 __all__ = ["Docker", "create_options", "given", "unknown_image", "update_options"]
@@ -188,7 +189,7 @@ def unknown_image(image: str) -> bool:
     try:
         find(image)
     except UsageError:
-        shown = "".join(character if character.isprintable() else "?" for character in image)
+        shown = printable(image)
         click.echo(
             f"image {shown} could not be accessed on a registry to record\nits digest. Each node will access {shown} independently,\n"
             f"possibly leading to different nodes running different\nversions of the image.\n"

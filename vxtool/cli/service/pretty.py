@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vxtool.cli.docker_tables import ago, bytes_size
+from vxtool.cli.printable import printable
 from vxtool.model import ServiceMode
 from vxtool.swarm.objects import Service, UpdateState
 
@@ -20,7 +21,7 @@ _MODES = {ServiceMode.REPLICATED: "Replicated", ServiceMode.GLOBAL: "Global"}
 
 def page(view: View, service: Service) -> str:
     text = "\n".join(_lines(view, service)) + "\n\n"
-    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
+    return printable(text, "\n\t")
 
 
 def _lines(view: View, service: Service) -> Iterator[str]:
