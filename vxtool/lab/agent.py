@@ -90,8 +90,7 @@ class Agent:
             raise LabError(f"{self.name} is in no swarm and was not told how to join one")
         self._write()
         namespaces.setns(os.open(namespaces.NETNS / self.name, os.O_RDONLY | os.O_CLOEXEC))
-        self._made = Made(self._record.with_name(f"{self.name}.made"), self.name)
-        self._clear()
+        self._made = cleared(self._folder, self.name)
         self._random = random.Random()
         self._timers = Timers(time.monotonic())
         self._selector = selectors.DefaultSelector()
@@ -185,17 +184,6 @@ class Agent:
         host, port = self._manager
         facts = {"pid": os.getpid(), "id": self._id, "secret": self._secret, "manager": host, "port": port}
         agents.write(self._record, facts)
-
-    def _clear(self) -> None:
-        """What an agent before this one has left: its containers are ended, then what it made is taken away. A Docker engine that is started again
-        without live-restore, which a swarm cannot have, ends its containers, too."""
-        ended = containers.end_recorded(self._folder.parent, self.name)
-        left = Made.left(self._record.with_name(f"{self.name}.made"))
-        if left:
-            Kernel().undo(left)
-        if ended or left:
-            self._log(f"ended {len(ended)} containers and took away {len(left)} things that a former agent had made")
-        self._made.begin()
 
     def _leave(self) -> None:
         """SIGTERM, which comes at any moment: the node leaves the swarm, as soon as the loop sees it."""
@@ -365,6 +353,21 @@ class Agent:
 
     def _log(self, text: str) -> None:
         say(f"agent of {self.name}", text)
+
+
+def cleared(folder: Path, node: str) -> Made:
+    """What an agent that is no more has left of its node: its containers are ended, then what it made is taken away. A Docker engine that is started
+    again without live-restore, which a swarm cannot have, ends its containers, too. Nothing stands in the record that comes back. The calling process
+    is in the node's namespace; LabError when something cannot be taken away."""
+    path = folder / "agents" / f"{node}.made"
+    ended, left = containers.end_recorded(folder.parent, node), Made.left(path)
+    if left:
+        Kernel().undo(left)
+    if ended or left:
+        say(f"agent of {node}", f"ended {len(ended)} containers and took away {len(left)} things that a former agent had made")
+    made = Made(path, node)
+    made.begin()
+    return made
 
 
 def _resolv() -> str:

@@ -21,9 +21,7 @@ from typing import Any, Protocol
 
 from vxtool.errors import LabError, VxtoolError
 from vxtool.lab import agents, containers, namespaces
-from vxtool.lab.agent import Agent
-from vxtool.lab.dataplane import Made
-from vxtool.lab.kernel import Kernel
+from vxtool.lab.agent import Agent, cleared
 from vxtool.lab.resolvers import Resolvers
 from vxtool.lab.saying import say
 
@@ -97,11 +95,4 @@ def _clear(folder: Path, node: str) -> None:
     if agents.lock(record.with_name(f"{node}.lock")) is None:
         raise LabError(f"an agent of {node} runs")
     namespaces.setns(os.open(namespaces.NETNS / node, os.O_RDONLY | os.O_CLOEXEC))
-    path = record.with_name(f"{node}.made")
-    ended, left = containers.end_recorded(folder.parent, node), Made.left(path)
-    if left:
-        Kernel().undo(left)
-    if ended or left:
-        say(f"agent of {node}", f"it is gone: ended {len(ended)} containers and took away {len(left)} things that it had made")
-    if path.exists():
-        Made(path, node).begin()
+    cleared(folder, node)
